@@ -1,0 +1,384 @@
+"""`mgdm augment`: plan, model, generate, disturb, filter, write, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mgdm_cli import console
+from mgdm_cli.commands import options
+from mgdm_cli.commands.making import Work, carry_out, summary, write_records
+from mgdm_cli.commands.modelling import Length, Source, cache_folder, prepare, train_into
+from mgdm_cli.console import Result, finish
+from mgdm_cli.errors import PARTIAL, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from mgdm_cli.data.dataset import Dataset
+    from mgdm_cli.data.plan import Allotment
+    from mgdm_cli.engine.generation import Works
+    from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.run import RunSettings
+
+STRENGTH = 0.05
+STEPS = 9
+SCALE = 2.5
+BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
+CANDIDATES = 4
+GUIDING, PLANNING, GATES = "Guidance", "Plan", "Gates"  # panels of the help text
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made, and how: the flags of `augment` beside those of the input."""
+
+    n: int | None = None
+    guidance: str = "uncertainty"
+    strength: float = STRENGTH
+    mode: Literal["guide", "select"] = "guide"
+    candidates: int = CANDIDATES
+    balance: str = "fill"
+    max_per_real: float = 20.0
+    force_small: bool = False
+    sampler: str = "dpmpp_2m"
+    steps: int = STEPS
+    scale: float = SCALE
+    between: tuple[float, float] = BETWEEN
+    knobs: dict[str, float] = field(default_factory=dict)
+    copy_alpha: float = 0.01
+    filters: bool = True
+    block: int | None = None
+    statement: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where the model comes from, or how one may be trained."""
+
+    model: Path | None = None
+    budget: str | None = None
+    seen: int | None = None
+    seed: int = 0
+    flip: bool = False
+
+    def folder(self, prepared: Prepared) -> Path:
+        """The run: the one named, or the one in the cache that fits this set."""
+        return self.model if self.model is not None else cache_folder() / "runs" / prepared.fingerprint[:16]
+
+
+def run(
+    source: Source,
+    wanted: Wanted,
+    *,
+    out: Path | None = None,
+    model: Path | None = None,
+    budget: str | None = None,
+    seen: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    flip: bool = False,
+    shard: str | None = None,
+    dry_run: bool = False,
+    real_images: bool = True,
+    flags: Mapping[str, Any] | None = None,
+) -> Result:
+    """Carry out the main job; the same call continues one that was stopped. `flags` go to config.resolved.toml."""
+    from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
+    from mgdm_cli.data.plan import allot, parse_shard
+    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.planning import input_rows
+
+    started = time.monotonic()
+    make_deterministic()
+    where = pick(device)
+    target = out if out is not None else source.data.with_name(source.data.resolve().name + "-synthetic")
+    part = parse_shard(shard) if shard else (1, 1)
+    stored_plan(target)  # refuses a folder that is not ours before any work
+    training = Training(model, budget, seen, seed, flip)
+    prepared = prepare(source, seed=seed)
+    allotment = allot(
+        prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real, force_small=wanted.force_small
+    )
+    for note in allotment.notes:
+        console.say(note)
+    shares = (f"{name} {prepared.counts[name]} + {more}" for name, more in allotment.quotas.items())
+    console.say("plan: " + ", ".join(shares))
+    if dry_run:
+        from mgdm_cli.commands.estimating import estimate
+
+        return estimate(prepared, allotment, wanted, training, where)
+    with reserve(target) as lock:
+        console.log_to(target / ".mgdm" / "log")
+        settings, trained = _model(training, prepared, where)
+        works = _works(training, settings, prepared, allotment, wanted, where)
+        with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
+            work = carry_out(works, dataset)
+            dataset.finish()
+            short = dataset.short()
+            spent = time.monotonic() - started
+            document = summary(dataset, work, trained=trained, seconds=spent, code=PARTIAL if short else 0)
+            _page(dataset, works, prepared if real_images else None, document)
+            write_records(dataset, document, flags or {})
+            return Result(document, _lines(dataset, work, document), PARTIAL if short else 0)
+
+
+def _model(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
+    """(settings of a trained run, seconds it took to train it now)."""
+    from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings
+    from mgdm_cli.errors import OtherPlan
+
+    folder = training.folder(prepared)
+    if is_trained(folder) or training.model is not None:
+        settings = read_settings(folder)
+        if settings.inputs != prepared.fingerprint:
+            raise OtherPlan(
+                f"model: {folder.name}: was trained on other images, another --size or another --seed",
+                "Give the flags it was trained with, or leave --model out to train one.",
+            )
+        if not is_trained(folder):
+            again = "Continue it with the same mgdm train command."
+            raise UsageError(f"model: {folder.name}: training has not finished", again)
+        console.say(f"model: {folder}")
+        return settings, 0.0
+    begun = (folder / SETTINGS).exists()
+    length = Length(None, 1) if begun else Length.of(training.budget, training.seen)
+    console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
+    started = time.monotonic()
+    settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
+    return settings, time.monotonic() - started
+
+
+def _works(
+    training: Training,
+    settings: RunSettings,
+    prepared: Prepared,
+    allotment: Allotment,
+    wanted: Wanted,
+    device: torch.device,
+) -> Works:
+    from mgdm_cli.commands.making import recipe_by
+    from mgdm_cli.data.plan import Statement
+    from mgdm_cli.engine import planning
+    from mgdm_cli.engine.run import load_parts
+
+    folder = training.folder(prepared)
+    accuracy, lo, hi = planning.require_skill(folder, wanted.guidance)
+    console.say(f"guide: holdout balanced accuracy {accuracy:.2f} [{lo:.2f}, {hi:.2f}]")
+    parts, hashes = load_parts(folder, settings, device)
+    gate = planning.copy_gate(prepared, alpha=wanted.copy_alpha) if wanted.filters else None
+    temperature = float(parts.guide.get_buffer("temperature")) if parts.guide else None
+    plan = planning.plan_of(
+        settings,
+        allotment,
+        recipe_by(settings, wanted, temperature=temperature, threshold=gate[1].threshold.value if gate else None),
+        hashes=hashes,
+        seed=training.seed,
+        block=wanted.block or planning.default_block(device),
+        balance=wanted.balance,
+        max_per_real=wanted.max_per_real,
+        device=device,
+        statement=Statement(**dict(wanted.statement)),
+    )
+    return planning.works_of(plan, parts, settings, gate)
+
+
+def _page(dataset: Dataset, works: Works, prepared: Prepared | None, document: dict[str, Any]) -> None:
+    if dataset.shard[1] == 1:  # of a shard among several the page comes with the merge
+        from mgdm_cli.commands.reporting import augment_report
+
+        page = augment_report(dataset, document, prepared=prepared, calibration=works.gates.calibration)
+        dataset.write("report.html", page)
+
+
+def _lines(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[str, ...]:
+    lines = [
+        f"{name}: {count['real']} real + {count['synthetic']} synthetic ({count['rejected']} rejected)"
+        for name, count in document["classes"].items()
+    ]
+    for name, missing in dataset.short().items():
+        lines.append(f"class {name}: {missing} images short: too few candidates passed the gates")
+    cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
+    lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")
+    k, n = dataset.shard
+    lines.append(
+        str(dataset.root / "report.html") if n == 1 else f"shard {k} of {n} is done; join them with mgdm merge"
+    )
+    return tuple(lines)
+
+
+def command(
+    data: options.Data,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, metavar="N", help="Accepted images wanted.", rich_help_panel=PLANNING)
+    ] = None,
+    out: options.Out = None,
+    guidance: Annotated[
+        str,
+        typer.Option(
+            "--guidance",
+            metavar="KIND",
+            help="none, cfg, class, uncertainty (= entropy), margin, least-confidence or gap.",
+            rich_help_panel=GUIDING,
+        ),
+    ] = "uncertainty",
+    strength: Annotated[
+        float, typer.Option("--strength", min=0.0, help="Length of the pull; 0 is off.", rich_help_panel=GUIDING)
+    ] = STRENGTH,
+    mode: Annotated[
+        Literal["guide", "select"],
+        typer.Option(
+            "--mode", help="Disturb each image, or choose the hardest of several seeds.", rich_help_panel=GUIDING
+        ),
+    ] = "guide",
+    candidates: Annotated[
+        int,
+        typer.Option("--candidates", min=2, help="Seeds to choose from, with --mode select.", rich_help_panel=GUIDING),
+    ] = CANDIDATES,
+    balance: Annotated[
+        str,
+        typer.Option(
+            "--balance",
+            metavar="HOW",
+            help="fill, equal, proportional, or class=500,other=20.",
+            rich_help_panel=PLANNING,
+        ),
+    ] = "fill",
+    max_per_real: Annotated[
+        float,
+        typer.Option("--max-per-real", help="Most synthetic images per real one of a class.", rich_help_panel=PLANNING),
+    ] = 20.0,
+    force_small: Annotated[
+        bool, typer.Option("--force-small", help="Use classes of fewer than 10 images.", rich_help_panel=PLANNING)
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="RUN", help="Folder of a trained run.", rich_help_panel=options.RUN),
+    ] = None,
+    budget: options.Budget = None,
+    seen: options.Seen = None,
+    sampler: options.SamplerName = "dpmpp_2m",
+    steps: options.Steps = STEPS,
+    scale: options.Scale = SCALE,
+    knob: options.Knobs = None,
+    copy_alpha: Annotated[
+        float,
+        typer.Option(
+            "--copy-alpha",
+            min=0.0001,
+            max=0.5,
+            help="Share of new images the copy gate may refuse.",
+            rich_help_panel=GATES,
+        ),
+    ] = 0.01,
+    filters: Annotated[
+        bool, typer.Option("--filters/--no-filters", help="Label and copy gates.", rich_help_panel=GATES)
+    ] = True,
+    block: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Candidates in a block; part of the plan.", rich_help_panel=options.RUN
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="K/N", help="Make this share of the lots; see mgdm merge.", rich_help_panel=options.RUN
+        ),
+    ] = None,
+    real_images: options.RealImages = True,
+    data_source: options.DataSource = None,
+    consent: options.Consent = None,
+    licence: options.Licence = None,
+    size: options.Size = None,
+    fit: options.Fit = "pad",
+    window: options.Window = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patient_regex: options.PatientRegex = None,
+    require_patient_id: options.RequirePatientId = False,
+    frames: options.Frames = None,
+    slices: options.Slices = None,
+    skip_bad: options.SkipBad = False,
+    max_skip: options.MaxSkip = 0.05,
+    allow_synthetic_input: options.AllowSynthetic = False,
+    allow_burned_in: options.AllowBurnedIn = False,
+    flip: options.Flip = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fill a class-unbalanced folder up with new, hard, labelled and marked synthetic images.
+
+    Plans how many images each class gets, finds or trains a model, generates each image and disturbs it towards what a
+    classifier is unsure of, keeps those that hold their label and copy nobody, and writes them in the input's own
+    format with a manifest and a report. Stopped at any moment, the same command continues.
+
+    \b
+    mgdm augment --data ./fundus --guidance uncertainty --n 5000
+    mgdm augment --data ./fundus --n 500 --budget 30m -o ./more --patient-regex '(P\\d+)_'
+    mgdm augment --data ./fundus --n 500 --dry-run --budget 1h
+    mgdm augment --data ./ct --label-tag BodyPartExamined --slices axial --size 64 --balance equal --n 300
+    """
+    flags = dict(locals())
+    source = Source(
+        data,
+        labels,
+        label_tag,
+        patient_regex,
+        frames,
+        slices,
+        skip_bad,
+        max_skip,
+        allow_synthetic_input,
+        size,
+        fit,
+        window,
+        require_patient_id,
+        allow_burned_in,
+    )
+    said = {"source": data_source, "consent": consent, "licence": licence}
+    wanted = Wanted(
+        n,
+        guidance,
+        strength,
+        mode,
+        candidates,
+        balance,
+        max_per_real,
+        force_small,
+        sampler,
+        steps,
+        scale,
+        BETWEEN,
+        options.knobs_of(knob),
+        copy_alpha,
+        filters,
+        block,
+        {name: text for name, text in said.items() if text},
+    )
+    finish(
+        run(
+            source,
+            wanted,
+            out=out,
+            model=model,
+            budget=budget,
+            seen=seen,
+            seed=seed,
+            device=device,
+            flip=flip,
+            shard=shard,
+            dry_run=dry_run,
+            real_images=real_images,
+            flags=flags,
+        )
+    )

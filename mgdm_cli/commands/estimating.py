@@ -1,0 +1,64 @@
+"""What `augment --dry-run` says: counts, evaluations, time and disk, from measured steps; nothing is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mgdm_cli import console
+from mgdm_cli.commands.modelling import Length, measured
+from mgdm_cli.console import Result
+
+if TYPE_CHECKING:
+    import torch
+
+    from mgdm_cli.commands.augment import Training, Wanted
+    from mgdm_cli.data.plan import Allotment
+    from mgdm_cli.engine.preparing import Prepared
+
+PASSING = 0.6  # share of candidates that pass the gates, for want of a better guess
+
+
+def estimate(
+    prepared: Prepared, allotment: Allotment, wanted: Wanted, training: Training, device: torch.device
+) -> Result:
+    """What would be done, from measured steps; writes nothing."""
+    from mgdm_cli.commands.making import recipe_by
+    from mgdm_cli.diffusion.process import PROCESSES
+    from mgdm_cli.engine import sizing
+    from mgdm_cli.engine.decoding import cost
+    from mgdm_cli.engine.planning import default_block
+    from mgdm_cli.engine.run import is_trained, read_settings
+
+    folder = training.folder(prepared)
+    to_train = 0.0
+    if is_trained(folder):
+        settings = read_settings(folder)
+    else:
+        settings, pace = measured(
+            prepared, Length.of(training.budget, training.seen), device, seed=training.seed, flip=training.flip
+        )
+        to_train = pace.seconds(settings.train.seen, settings.classifier_seen)
+    made_by = recipe_by(settings, wanted, temperature=None, threshold=None)
+    evaluations, gradients = cost(made_by, PROCESSES[settings.process]())
+    each = sizing.seconds_per_evaluation(settings, device, wanted.block or default_block(device))
+    seconds = allotment.total / PASSING * (evaluations + gradients) * each
+    size = settings.size[0] * settings.size[1] * settings.form.channels * (1 if settings.form.dtype == "uint8" else 2)
+    document: dict[str, Any] = {
+        "dry_run": True,
+        "images": allotment.total,
+        "classes": {
+            name: {"real": prepared.counts[name], "synthetic": more} for name, more in allotment.quotas.items()
+        },
+        "model": folder if is_trained(folder) else None,
+        "evaluations": round(allotment.total / PASSING * evaluations),
+        "seconds": {"training": round(to_train), "generation": round(seconds)},
+        "disk_bytes": allotment.total * size + 2_000_000,
+    }
+    lines = (
+        *(f"{name}: {prepared.counts[name]} real + {more} synthetic" for name, more in allotment.quotas.items()),
+        f"training: {console.clock_text(to_train)}" if to_train else f"model: {folder}",
+        f"generation: about {document['evaluations']} U-Net evaluations, {console.clock_text(seconds)}, "
+        f"if {PASSING:.0%} of the candidates pass the gates",
+        f"disk: {document['disk_bytes'] / 1e6:.0f} MB at most; nothing was written",
+    )
+    return Result(document, lines)

@@ -1,0 +1,301 @@
+"""`mgdm evaluate`: real against synthetic: distances, labels, near copies, each with an interval and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgdm_cli import console
+from mgdm_cli.commands import options
+from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.console import Result, finish
+from mgdm_cli.errors import GATE, OK
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from mgdm_cli.data.image import Record
+    from mgdm_cli.engine.judging import Judges
+    from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.training import Pictures
+    from mgdm_cli.metrics.audit import Agreement, Copies, Fidelity
+
+ALPHA = 0.01  # probability that a new image counts as a copy
+DRAWS = 200  # of each bootstrap
+PAGE, DOCUMENT = "report.html", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was found out, for the page and the document."""
+
+    prepared: Prepared
+    records: tuple[Record, ...]  # synthetic
+    synthetic: Pictures
+    train: Pictures
+    judges: Judges
+    fidelity: Fidelity
+    labels: tuple[Agreement, ...]
+    test: dict[str, Any] | None
+    copies: Copies
+    notes: tuple[str, ...]
+    seed: int
+
+
+def run(
+    source: Source,
+    synthetic: Path,
+    *,
+    test: Path | None = None,
+    out: Path | None = None,
+    seen: int | None = None,
+    alpha: float = ALPHA,
+    seed: int = 0,
+    device: str = "auto",
+    real_images: bool = True,
+) -> Result:
+    """Compare the images below `synthetic` with the real ones of `source`; write page and document to `out`.
+
+    Exit code 3 when more images count as copies than chance explains. Raises MissingInput, BadInput, OtherPlan.
+    """
+    from mgdm_cli.commands.evaluating import document_of, lines_of, page_of
+    from mgdm_cli.data.files import canonical, write_atomic
+    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.judging import SEEN
+
+    make_deterministic()
+    where = pick(device)
+    target = out if out is not None else synthetic.with_name(synthetic.resolve().name + "-evaluation")
+    _own(target)
+    prepared = prepare(source, seed=seed)
+    found = _find(prepared, synthetic, test, target, where, seen=seen or SEEN, alpha=alpha, seed=seed)
+    document = {**document_of(found), "exit_code": GATE if found.copies.failed else OK}
+    write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
+    write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
+    lines = (*lines_of(found), str(target / PAGE))
+    return Result({**document, "out": target}, lines, GATE if found.copies.failed else OK)
+
+
+def _own(target: Path) -> None:
+    """The folder to write, made where it is not there. Raises OtherPlan where it holds something else."""
+    from mgdm_cli.data.files import make_dirs
+    from mgdm_cli.errors import OtherPlan
+
+    ours = (PAGE, DOCUMENT, "judge-1.safetensors", "judge-2.safetensors")
+    if target.is_dir() and any(path.name not in ours for path in target.iterdir()):
+        raise OtherPlan(f"{target.name}: holds something that evaluate did not write", "Choose another --out.")
+    make_dirs(target)
+
+
+def _find(
+    prepared: Prepared,
+    root: Path,
+    test: Path | None,
+    target: Path,
+    device: torch.device,
+    *,
+    seen: int,
+    alpha: float,
+    seed: int,
+) -> Findings:
+    """Everything that is measured, step by step."""
+    from mgdm_cli.engine import judging
+    from mgdm_cli.engine.preparing import pictures
+    from mgdm_cli.metrics.audit import Judged, Space, agreements, fidelity
+
+    records, scan = judging.others(root, prepared, synthetic=True)
+    synthetic = judging.pictures_of(scan, records, prepared, device)
+    label = synthetic.label.cpu().numpy()
+    judges = _judges(target, prepared, device, seen=seen, seed=seed)
+    console.say("compare the sets")
+    space = Space(judging.features_of(judges.nets[0], synthetic.x0), label)
+    near = fidelity(Space(*judging.real_space(judges, prepared, device)), space, prepared.classes, seed=seed)
+    labels = agreements(
+        Judged(*judging.real_judged(judges, prepared, device)),
+        Judged(judging.judged(judges, synthetic.x0), label),
+        prepared.classes,
+    )
+    train = pictures(prepared, prepared.splits.train, device)
+    return Findings(
+        prepared,
+        records,
+        synthetic,
+        train,
+        judges,
+        near,
+        labels,
+        _on_test(judges, prepared, test, device),
+        _copies(prepared, train, synthetic, device, alpha=alpha, seed=seed),
+        (*scan.notes, *_other_plan(root, prepared)),
+        seed,
+    )
+
+
+def _judges(target: Path, prepared: Prepared, device: torch.device, *, seen: int, seed: int) -> Judges:
+    from mgdm_cli.engine import judging
+
+    found: Judges | None = None
+    done = [0, 0]
+    with console.progress("train the judges", 2 * seen, "images") as bar:
+        for event in judging.judges(target, prepared, device, seen=seen, seed=seed):
+            if isinstance(event, judging.Judges):
+                found = event
+            else:
+                bar.advance(event.seen - done[event.judge])
+                done[event.judge] = event.seen
+    assert found is not None
+    return found
+
+
+def _on_test(judges: Judges, prepared: Prepared, test: Path | None, device: torch.device) -> dict[str, Any] | None:
+    """How good the judges are on real images of a test folder, or of the input's own test split."""
+    from mgdm_cli.engine import judging
+    from mgdm_cli.metrics.labels import balanced_accuracy, macro_auroc
+
+    if test is not None:
+        records, scan = judging.others(test, prepared, synthetic=False)
+    else:
+        records, scan = prepared.splits.test, prepared.scan
+    if not records:
+        return None
+    data = judging.pictures_of(scan, records, prepared, device)
+    shares, label = judging.judged(judges, data.x0), data.label.cpu().numpy()
+    return {
+        "images": len(records),
+        "balanced_accuracy": balanced_accuracy(shares.argmax(axis=1), label),
+        "macro_auroc": macro_auroc(shares, label),
+    }
+
+
+def _copies(
+    prepared: Prepared, train: Pictures, synthetic: Pictures, device: torch.device, *, alpha: float, seed: int
+) -> Copies:
+    from mgdm_cli.data.splits import patient_key
+    from mgdm_cli.engine.preparing import pictures
+    from mgdm_cli.metrics.audit import copies
+    from mgdm_cli.metrics.copies import CopyScorer
+
+    holdout = _array(pictures(prepared, prepared.splits.holdout, device))
+    real = _array(train)
+    scorer = CopyScorer(real, groups=[patient_key(record) for record in prepared.splits.train])
+    console.say("look for copies")
+    return copies(scorer, real, holdout if len(holdout) else None, _array(synthetic), alpha=alpha, seed=seed)
+
+
+def _array(data: Pictures) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = data.x0.cpu().float().numpy()
+    return found
+
+
+def _other_plan(root: Path, prepared: Prepared) -> tuple[str, ...]:
+    """A note where the synthetic set's own plan says that it was learnt from other images than these."""
+    from mgdm_cli.data.checking import open_plan
+    from mgdm_cli.errors import MissingInput
+
+    try:
+        plan = open_plan(root)
+    except MissingInput:
+        return ("the folder holds no plan: which images the generator learnt from is not known",)
+    if plan.inputs == prepared.fingerprint:
+        return ()
+    return (
+        "the generator learnt from another split than this one (other images, --size or --seed): images counted as "
+        "unseen here may have been learnt from",
+    )
+
+
+def command(
+    real: Annotated[
+        Path,
+        typer.Option(
+            "--real", metavar="DIR", help="Folder of real images, as for train.", rich_help_panel=options.INPUT
+        ),
+    ],
+    synthetic: Annotated[
+        Path,
+        typer.Option(
+            "--synthetic",
+            metavar="OUT",
+            help="Output folder of augment, or a folder per class.",
+            rich_help_panel=options.INPUT,
+        ),
+    ],
+    test: Annotated[
+        Path | None,
+        typer.Option("--test", metavar="DIR", help="Real images never learnt from.", rich_help_panel=options.INPUT),
+    ] = None,
+    out: options.Out = None,
+    seen: options.Seen = None,
+    copy_alpha: Annotated[
+        float,
+        typer.Option(
+            "--copy-alpha", min=0.0001, max=0.2, help="Chance that a new image counts as a copy.", rich_help_panel="Run"
+        ),
+    ] = ALPHA,
+    size: options.Size = None,
+    fit: options.Fit = "pad",
+    window: options.Window = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patient_regex: options.PatientRegex = None,
+    require_patient_id: options.RequirePatientId = False,
+    frames: options.Frames = None,
+    slices: options.Slices = None,
+    skip_bad: options.SkipBad = False,
+    max_skip: options.MaxSkip = 0.05,
+    allow_synthetic_input: options.AllowSynthetic = False,
+    real_images: Annotated[
+        bool,
+        typer.Option(
+            "--real-images/--no-real-images", help="Show real images in the report.", rich_help_panel=options.OUTPUT
+        ),
+    ] = True,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Real against synthetic: fidelity, labels, near copies.
+
+    Give the flags that the set was made with (--size, --seed, --patient-regex), so that the split is the same. Two
+    classifiers are trained on the real images to judge; they are kept in the output folder and used again.
+    Exit code 3 when more images are near copies than chance explains.
+
+    \b
+    mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic
+    mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic --test ./fundus-test --no-real-images
+    """
+    source = Source(
+        real,
+        labels,
+        label_tag,
+        patient_regex,
+        frames,
+        slices,
+        skip_bad,
+        max_skip,
+        allow_synthetic_input,
+        size,
+        fit,
+        window,
+        require_patient_id,
+    )
+    finish(
+        run(
+            source,
+            synthetic,
+            test=test,
+            out=out,
+            seen=seen,
+            alpha=copy_alpha,
+            seed=seed,
+            device=device,
+            real_images=real_images,
+        )
+    )

@@ -1,0 +1,368 @@
+"""What `evaluate` found, in three forms: a document for machines, lines for a terminal, a page for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mgdm_cli.commands.evaluate import Findings
+    from mgdm_cli.metrics.fidelity import Estimate
+    from mgdm_cli.report.content import CopyScores, Facts, Figure, Neighbour, Shelf, Verdict
+
+SHOWN = 12  # images of a class, real and synthetic
+NEAREST = 8  # pairs on the page
+LISTED = 50  # pairs in the document
+CLOSE, FAR = 1.5, 5.0  # ratio of distances: below, the sets are close; above, far apart
+LOWER = 0.05  # agreement this much below that of real images is worth a caution
+VARIED = 0.8  # mean distance against the real one's below which a class is called less varied
+
+
+def document_of(found: Findings) -> dict[str, Any]:
+    """Everything as plain values. Real images are named by their number in the training split, never by file."""
+    copies, near = found.copies, found.fidelity
+    order = copies.scores.score.argsort(kind="stable")[:LISTED]
+    return {
+        "classes": {name: {"real": found.prepared.counts[name], "synthetic": n} for name, n in _counts(found).items()},
+        "feature_space": {
+            "what": "last features of a classifier trained on one half of the real training patients",
+            "dimension": found.judges.nets[0].head.in_features,
+            "judges_sha256": list(found.judges.sha256),
+            "judges_seen": found.judges.seen,
+        },
+        "frechet": asdict(near.frechet),
+        "kernel": asdict(near.kernel),
+        "kernel_by_class": {name: asdict(estimate) for name, estimate in near.by_class.items()},
+        "diversity": {name: asdict(spread) for name, spread in near.spread.items()},
+        "labels": [asdict(row) for row in found.labels],
+        "judges_on_test": found.test,
+        "copies": {
+            "alpha": copies.calibration.threshold.alpha,
+            "threshold": copies.calibration.threshold.value,
+            "calibrated_on": copies.calibration.source,
+            "calibration_images": copies.calibration.threshold.calibrated_on,
+            "same_as_training": copies.calibration.same_as_training,
+            "auditable": copies.auditable,
+            "flagged": int(copies.flagged.sum()),
+            "images": len(copies.flagged),
+            "share_interval": list(copies.interval),
+            "by_chance_at_most": copies.by_chance,
+            "planted": {p.kind: {"found": p.found, "planted": p.planted} for p in copies.planted},
+            "powerful": copies.powerful,
+            "failed": copies.failed,
+            "nearest": [
+                {
+                    "path": found.records[i].path,
+                    "training_image": int(copies.scores.nearest[i]),
+                    "score": float(copies.scores.score[i]),
+                    "flagged": bool(copies.flagged[i]),
+                }
+                for i in order
+            ],
+        },
+        "patients_known": found.prepared.splits.patients_known,
+        "inputs_sha256": found.prepared.fingerprint,
+        "seed": found.seed,
+        "notes": list(found.notes),
+        "verdicts": [{"tone": v.tone, "line": v.line, "detail": v.detail} for v in verdicts_of(found)],
+    }
+
+
+def lines_of(found: Findings) -> tuple[str, ...]:
+    """The figures and verdicts for a terminal."""
+    from mgdm_cli.report.page import number, share
+
+    rows = []
+    for figure in figures_of(found):
+        if figure.value is None:
+            rows.append(f"{figure.name}: not given, {figure.reason}")
+            continue
+        ratio = "" if figure.ratio is None else f", {number(figure.ratio)} times real against real"
+        interval = f" [{number(figure.lo)}, {number(figure.hi)}]" if figure.lo is not None else ""
+        rows.append(f"{figure.name}: {number(figure.value)}{interval}{ratio}")
+    whole = found.labels[0] if found.labels else None
+    if whole is not None:
+        rows.append(f"labels: {share(whole.share)} [{share(whole.lo)}, {share(whole.hi)}], real {share(whole.real)}")
+    return (*rows, *(f"{v.line} {v.detail}".strip() for v in verdicts_of(found)))
+
+
+def page_of(found: Findings, name: str, *, real_images: bool) -> str:
+    """The HTML page."""
+    from mgdm_cli.report.content import ClassRow, EvaluateReport, Planted
+    from mgdm_cli.report.page import evaluate_page, whole
+
+    counts = _counts(found)
+    n_real = sum(found.prepared.counts.values())
+    form = found.prepared.frame.form
+    height, width = found.prepared.frame.size
+    return evaluate_page(
+        EvaluateReport(
+            title=name,
+            summary=f"{whole(len(found.records))} synthetic images compared with {whole(n_real)} real ones: "
+            f"{len(found.prepared.classes)} classes, {width} × {height} pixels, "
+            f"{'colour' if form.channels == 3 else 'grey'}.",
+            verdicts=tuple(verdicts_of(found)),
+            classes=tuple(ClassRow(c, found.prepared.counts[c], n) for c, n in counts.items()),
+            figures=tuple(figures_of(found)),
+            labels=tuple(_label_figures(found)),
+            copies=_copy_scores(found),
+            planted=tuple(Planted(p.kind, p.found, p.planted) for p in found.copies.planted),
+            neighbours=tuple(_neighbours(found, real_images=real_images)),
+            shelves=tuple(_shelves(found, real_images=real_images)),
+            facts=_facts(found),
+            notes=_notes(found),
+        )
+    )
+
+
+def verdicts_of(found: Findings) -> list[Verdict]:
+    """What may be said, the most serious question first."""
+    from mgdm_cli.report.content import Verdict
+
+    out = [_copy_verdict(found), *_label_verdict(found), *_distance_verdict(found), *_spread_verdict(found)]
+    if not found.prepared.splits.patients_known:
+        out.append(
+            Verdict(
+                "caution",
+                "The patients are not known.",
+                "Each file counts as its own patient, so one patient may stand on both sides of a split.",
+            )
+        )
+    return out
+
+
+def _copy_verdict(found: Findings) -> Verdict:
+    from mgdm_cli.report.content import Verdict
+
+    c = found.copies
+    n, hits = len(c.flagged), int(c.flagged.sum())
+    if not c.auditable:
+        return Verdict("caution", "Copies cannot be audited.", f"{c.calibration.threshold.reason}.")
+    power = f"Of {sum(p.planted for p in c.planted)} planted copies {sum(p.found for p in c.planted)} were found"
+    missed = ", ".join(p.kind for p in c.planted if p.found < p.planted)
+    power += f" (not all of: {missed})." if missed else "."
+    said = f"{hits} of {n} images count as near copies; chance alone explains up to {c.by_chance}."
+    if c.failed:
+        return Verdict("bad", "More images are near copies of training images than chance explains.", said)
+    if not c.powerful:
+        return Verdict(
+            "caution", "Inconclusive: on these images the copy test finds too few planted copies.", f"{said} {power}"
+        )
+    return Verdict("good", "No evidence of copying.", f"{said} {power}")
+
+
+def _label_verdict(found: Findings) -> list[Verdict]:
+    from mgdm_cli.report.content import Verdict
+    from mgdm_cli.report.page import share
+
+    if not found.labels or found.labels[0].real is None:
+        return []
+    row = found.labels[0]
+    said = f"The judge sees the intended class in {share(row.share)} of them, and in {share(row.real)} of unseen real images."
+    if row.hi < (row.real or 0.0) - LOWER:
+        return [Verdict("caution", "The labels hold less often than in real images.", said)]
+    return [Verdict("good", "The labels hold as they do in real images.", said)]
+
+
+def _distance_verdict(found: Findings) -> list[Verdict]:
+    from mgdm_cli.report.content import Verdict
+    from mgdm_cli.report.page import number
+
+    estimate, kernel = found.fidelity.frechet, found.fidelity.kernel
+    if estimate.ratio is None:
+        if kernel.lo is None:
+            return [Verdict("plain", "How close the sets are cannot be said.", f"{kernel.reason}.".capitalize())]
+        if kernel.lo > 0:
+            said = (
+                "The interval of the kernel distance lies above 0; there are too few images to say how large that is."
+            )
+            return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said)]
+        said = "The interval of the kernel distance holds 0. With few images it is wide, and this says little."
+        return [Verdict("plain", "No difference from the real images can be shown.", said)]
+    said = (
+        f"They lie {number(estimate.ratio)} times as far from real images as two halves of the real images from each "
+        "other, at equal numbers and with the classes in equal shares."
+    )
+    if estimate.ratio <= CLOSE:
+        return [Verdict("good", "The synthetic images lie close to the real ones.", said)]
+    if estimate.ratio <= FAR:
+        return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said)]
+    return [Verdict("caution", "The synthetic images lie far from the real ones.", said)]
+
+
+def _spread_verdict(found: Findings) -> list[Verdict]:
+    from mgdm_cli.report.content import Verdict
+
+    few = [name for name, spread in found.fidelity.spread.items() if spread.hi < VARIED * spread.real]
+    if not few:
+        return []
+    line = f"The synthetic images are less varied than the real ones in {', '.join(few)}."
+    return [Verdict("caution", line, "Classes like these add less than their number suggests.")]
+
+
+def figures_of(found: Findings) -> list[Figure]:
+    """The table of distances and of diversity."""
+    from mgdm_cli.report.content import Figure
+
+    near = found.fidelity
+    out = [
+        _distance(
+            "Fréchet distance",
+            near.frechet,
+            1.0,
+            "How far apart the two sets lie, each taken as one bell-shaped cloud in the space of features.",
+        ),
+        _distance(
+            "Kernel distance × 1000",
+            near.kernel,
+            1000.0,
+            "The same question without assuming a shape; fair also for few images. 0 for equal sets.",
+        ),
+    ]
+    for name, estimate in near.by_class.items():
+        out.append(_distance(f"Kernel distance × 1000, {name}", estimate, 1000.0, ""))
+    for name, spread in near.spread.items():
+        what = "Mean distance between two images of the class." if name == next(iter(near.spread)) else ""
+        ratio = spread.value / spread.real if spread.real > 0 else None
+        out.append(
+            Figure(
+                f"Variety, {name}",
+                spread.value,
+                "neither",
+                spread.lo,
+                spread.hi,
+                spread.real,
+                ratio,
+                what=what + " A ratio of 1 is as varied as the real images." * bool(what),
+            )
+        )
+    return out
+
+
+def _distance(name: str, e: Estimate, scale: float, what: str) -> Figure:
+    from mgdm_cli.report.content import Figure
+
+    def scaled(value: float | None) -> float | None:
+        return None if value is None else scale * value
+
+    return Figure(
+        name, scaled(e.value), "lower", scaled(e.lo), scaled(e.hi), scaled(e.baseline), e.ratio, min(e.n), what, e.reason
+    )  # fmt: skip
+
+
+def _label_figures(found: Findings) -> Iterable[Figure]:
+    from mgdm_cli.report.content import Figure
+
+    for row in found.labels:
+        yield Figure(
+            f"Agreement, {row.name}", row.share, "higher", row.lo, row.hi, row.real, n=row.n, percent=True,
+            what=f"Mean entropy {row.entropy:.2f} nats"
+            + ("." if row.real_entropy is None else f", real images {row.real_entropy:.2f}."),
+        )  # fmt: skip
+
+
+def _copy_scores(found: Findings) -> CopyScores:
+    from mgdm_cli.report.content import CopyScores
+
+    calibration = found.copies.calibration
+    note = f"Calibrated on {calibration.threshold.calibrated_on} real images ({calibration.source})."
+    if calibration.same_as_training:
+        note += (
+            f" {calibration.same_as_training} more were left out because a training image of another patient or file "
+            "shows the same thing: the real set holds near duplicates."
+        )
+    scores = tuple(float(v) for v in found.copies.scores.score)
+    return CopyScores(scores, tuple(float(v) for v in calibration.scores), calibration.threshold.value, note)
+
+
+def _neighbours(found: Findings, *, real_images: bool) -> Iterable[Neighbour]:
+    from mgdm_cli.report.content import Neighbour
+
+    scores = found.copies.scores
+    for i in scores.score.argsort(kind="stable")[:NEAREST]:
+        record = found.records[i]
+        real = _bytes(found, found.train.x0[[int(scores.nearest[i])]])[0] if real_images else None
+        picture = _bytes(found, found.synthetic.x0[[int(i)]])[0]
+        identity = record.path.rsplit("/", 1)[-1]
+        flagged = bool(found.copies.flagged[i])
+        yield Neighbour(identity, str(record.label), picture, real, float(scores.score[i]), flagged)
+
+
+def _shelves(found: Findings, *, real_images: bool) -> Iterable[Shelf]:
+    from mgdm_cli.report.content import Shelf
+
+    for k, name in enumerate(found.prepared.classes):
+        mine = (found.synthetic.label == k).nonzero()[:, 0]
+        if len(mine) == 0:
+            continue
+        theirs = (found.train.label == k).nonzero()[:, 0]
+        real = _bytes(found, found.train.x0[_evenly(theirs)]) if real_images and len(theirs) else None
+        yield Shelf(name, _bytes(found, found.synthetic.x0[_evenly(mine)]), real)
+
+
+def _evenly(indices: Any) -> Any:
+    """At most `SHOWN` of them, spread over all."""
+    step = max(len(indices) / SHOWN, 1.0)
+    return indices[[int(i * step) for i in range(min(SHOWN, len(indices)))]]
+
+
+def _bytes(found: Findings, x0: Any) -> NDArray[np.uint8]:
+    """Pictures for the page, without the padding that the nets need."""
+    from mgdm_cli.report.pictures import to_bytes
+
+    frame = found.prepared.frame
+    top, left = ((net - own) // 2 for net, own in zip(frame.net_size, frame.size, strict=True))
+    return to_bytes(x0[..., top : top + frame.size[0], left : left + frame.size[1]].cpu().float().numpy())
+
+
+def _counts(found: Findings) -> dict[str, int]:
+    label = found.synthetic.label
+    return {name: int((label == k).sum()) for k, name in enumerate(found.prepared.classes)}
+
+
+def _facts(found: Findings) -> tuple[Facts, ...]:
+    from mgdm_cli.report.content import Facts
+
+    judged = found.test
+    test = (
+        "no test images"
+        if judged is None
+        else f"balanced accuracy {judged['balanced_accuracy']:.2f} on {judged['images']} test images"
+    )
+    return (
+        Facts(
+            "The judges",
+            (
+                ("what", "two classifiers, each of one half of the real training patients"),
+                ("images seen", str(found.judges.seen)),
+                ("how good", test),
+                ("weights 1", found.judges.sha256[0]),
+                ("weights 2", found.judges.sha256[1]),
+                ("feature space", f"last {found.judges.nets[0].head.in_features} features of the first"),
+            ),
+        ),
+        Facts(
+            "The sets",
+            (
+                ("training split", found.prepared.fingerprint),
+                ("learnt from", f"{len(found.prepared.splits.train)} real images"),
+                ("held out", f"{len(found.prepared.splits.holdout)} real images"),
+                ("seed", str(found.seed)),
+            ),
+        ),
+    )
+
+
+def _notes(found: Findings) -> tuple[str, ...]:
+    return (
+        "Whether the images help a classifier: train with and without them and test on patients never used here.",
+        "That nothing leaks: a comparison of pictures misses what a membership test of the model may find, parts of "
+        "images, and copies that were turned or cut.",
+        "Anything about the world outside the real images: what they lack, the synthetic ones lack too.",
+        *(note[0].upper() + note[1:] + ("" if note.endswith(".") else ".") for note in found.notes),
+    )

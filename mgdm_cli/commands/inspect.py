@@ -1,0 +1,233 @@
+"""`mgdm inspect`: what a folder of images holds, and what of it cannot be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgdm_cli.commands import options
+from mgdm_cli.console import Result, finish, progress
+from mgdm_cli.errors import BAD_INPUT, OK
+
+if TYPE_CHECKING:
+    from mgdm_cli.data.folder import Scan
+    from mgdm_cli.data.image import Record
+    from mgdm_cli.data.looking import Look
+
+SHOWN = 20  # of a list, for people; the JSON document holds all
+SPLITS = ("train", "val", "test")
+
+
+def run(
+    data: Path,
+    *,
+    labels: Path | None = None,
+    label_tag: str | None = None,
+    patient_regex: str | None = None,
+    frames: str | None = None,
+    slices: str | None = None,
+    skip_bad: bool = False,
+    max_skip: float = 0.05,
+    allow_synthetic: bool = False,
+    allow_burned_in: bool = False,
+    quick: bool = False,
+) -> Result:
+    """What `data` holds; exit code 65 when files cannot be used (with `skip_bad`: more than `max_skip` of them).
+
+    `quick` reads headers only. MissingInput and BadInput (names that are no classes, conflicts) as in `folder.scan`.
+    """
+    from mgdm_cli.data import folder, looking
+
+    with progress("read headers", None, "files") as bar:
+        scan = folder.scan(
+            data,
+            labels=labels,
+            label_tag=label_tag,
+            patient_regex=patient_regex,
+            frames=frames,
+            slices=slices,
+            skip_bad=True,
+            max_skip=1.0,
+            allow_synthetic=allow_synthetic,
+            allow_burned_in=allow_burned_in,
+            tell=lambda done, total: bar.advance(),
+        )
+    seen = None
+    if not quick:
+        with progress("decode", len(scan.records), "images") as bar:
+            seen = looking.look(scan, tell=lambda done, total: bar.advance())
+        scan = folder.without(scan, list(seen.refused))
+    document = _document(data, scan, seen)
+    files = document["files"] + len(scan.refused)
+    bad = len(scan.refused) > (max_skip * files if skip_bad else 0)
+    too_blank = seen is not None and len(seen.blank) > looking.MAX_BLANK * max(len(scan.records), 1)
+    document["usable"] = not bad and not too_blank and bool(scan.records)
+    return Result(document, _lines(document), OK if document["usable"] else BAD_INPUT)
+
+
+def _document(data: Path, scan: Scan, seen: Look | None) -> dict[str, Any]:
+    from mgdm_cli.data import splits
+    from mgdm_cli.data.folder import learnt
+
+    records = scan.records
+    divided = splits.split(records) if learnt(records) else None
+    return {
+        "data": data.name,
+        "images": len(records),
+        "files": len({record.path for record in records}),
+        "formats": _counts(record.form.codec for record in records),
+        "depths": _counts(f"{record.form.dtype} x {record.form.channels}" for record in records),
+        "sizes": _counts(f"{record.form.height}x{record.form.width}" for record in records),
+        "modalities": _counts(record.form.modality for record in records if record.form.modality),
+        "classes": _classes(scan),
+        "unlabelled": sum(record.label is None for record in records),
+        "patients": _patients(records, len(splits.shared_patients(divided)) if divided else 0),
+        "holdout": len(divided.holdout) if divided else 0,
+        "values": None if seen is None else {"lowest": seen.lowest, "highest": seen.highest},
+        "intensity": None if seen is None or seen.intensity is None else seen.intensity.model_dump(),
+        "blank": [] if seen is None else list(seen.blank),
+        "duplicates": [{"kept": d.kept, "dropped": list(d.dropped), "label": d.label} for d in scan.duplicates],
+        "conflicts": [{"paths": list(c.paths), "labels": list(c.labels)} for c in scan.conflicts],
+        "refused": [{"path": r.path, "why": r.why} for r in scan.refused],
+        "notes": list(scan.notes),
+        "fingerprint": splits.fingerprint(records),
+        "decoded": seen is not None,
+    }
+
+
+def _counts(values: Iterable[str | None]) -> dict[str, int]:
+    """Most frequent first."""
+    counted = Counter(str(value) for value in values)
+    return {key: counted[key] for key in sorted(counted, key=lambda k: (-counted[k], k))}
+
+
+def _classes(scan: Scan) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for name in scan.classes:
+        own = Counter(record.split or "train" for record in scan.records if record.label == name)
+        table[name] = {**{split: own[split] for split in SPLITS}, "total": own.total()}
+    return table
+
+
+def _patients(records: tuple[Record, ...], shared: int) -> dict[str, Any]:
+    known = {record.patient for record in records if record.patient is not None}
+    missing = sum(record.patient is None for record in records)
+    return {
+        "known": missing == 0 and bool(records),
+        "count": len(known),
+        "unknown_images": missing,
+        "in_two_splits": shared,
+    }
+
+
+def _lines(document: dict[str, Any]) -> tuple[Any, ...]:
+    lines: list[Any] = [f"{document['data']}: {document['images']} images in {document['files']} files"]
+    for name in ("formats", "depths", "sizes", "modalities"):
+        if document[name]:
+            lines.append(f"  {name:<10} {_several(document[name])}")
+    lines += _of_patients(document["patients"])
+    if document["values"] is not None and document["values"]["lowest"] is not None:
+        lines.append(f"  values     {document['values']['lowest']:g} to {document['values']['highest']:g}")
+    if document["classes"]:
+        lines.append(_table(document["classes"]))
+    lines += [f"note: {note}" for note in document["notes"]]
+    intensity = document["intensity"]
+    lines += [f"note: {intensity['note']}"] if intensity and intensity["note"] else []
+    lines += _list("same image under two labels", [" = ".join(c["paths"]) for c in document["conflicts"]])
+    copies = [f"{d['kept']} = {', '.join(d['dropped'])}" for d in document["duplicates"]]
+    lines += _list("copies (the first is kept)", copies)
+    lines += _list("blank images", document["blank"])
+    lines += _list("cannot be used", [f"{_shown(r['path'])}: {r['why']}" for r in document["refused"]])
+    lines.append("usable" if document["usable"] else "not usable as it is: correct the files above, or give --skip-bad")
+    return tuple(lines)
+
+
+def _several(counts: dict[str, int]) -> str:
+    first = list(counts.items())[:6]
+    rest = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
+    return ", ".join(f"{key} ({count})" for key, count in first) + rest
+
+
+def _of_patients(patients: dict[str, Any]) -> list[str]:
+    text = (
+        f"{patients['count']}"
+        if patients["known"]
+        else f"{patients['count']} known, {patients['unknown_images']} images without"
+    )
+    lines = [f"  patients   {text}"]
+    if patients["in_two_splits"]:
+        lines.append(
+            f"warning: {patients['in_two_splits']} patients stand in train and in val or test: figures will be too good"
+        )
+    return lines
+
+
+def _table(classes: dict[str, dict[str, int]]) -> Any:
+    from rich.table import Table
+
+    columns = [split for split in SPLITS if any(row[split] for row in classes.values())]
+    table = Table("class", *(c for c in columns), "total", "share", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    whole = sum(row["total"] for row in classes.values())
+    for name, row in classes.items():
+        share = f"{100 * row['total'] / whole:.1f} %"
+        table.add_row(name, *(str(row[c]) for c in columns), str(row["total"]), share)
+    return table
+
+
+def _list(title: str, entries: list[str]) -> list[str]:
+    if not entries:
+        return []
+    more = [f"  ... and {len(entries) - SHOWN} more (--json lists all)"] if len(entries) > SHOWN else []
+    return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in entries[:SHOWN]), *more]
+
+
+def _shown(path: str) -> str:
+    """A path whose odd characters are written as escapes."""
+    return path if path.isprintable() and path.isascii() else ascii(path)[1:-1]
+
+
+def command(
+    data: options.Data,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patient_regex: options.PatientRegex = None,
+    frames: options.Frames = None,
+    slices: options.Slices = None,
+    skip_bad: options.SkipBad = False,
+    max_skip: options.MaxSkip = 0.05,
+    allow_synthetic: options.AllowSynthetic = False,
+    allow_burned_in: options.AllowBurnedIn = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Headers only; decode no pixels.", rich_help_panel=options.INPUT)
+    ] = False,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What a folder of images holds: formats, sizes, classes, patients, copies; what cannot be used and why.
+
+    \b
+    mgdm inspect --data ./fundus
+    mgdm inspect --data ./ct --slices axial --patient-regex '(LIDC-[0-9]+)' --json
+    """
+    finish(
+        run(
+            data,
+            labels=labels,
+            label_tag=label_tag,
+            patient_regex=patient_regex,
+            frames=frames,
+            slices=slices,
+            skip_bad=skip_bad,
+            max_skip=max_skip,
+            allow_synthetic=allow_synthetic,
+            allow_burned_in=allow_burned_in,
+            quick=quick,
+        )
+    )

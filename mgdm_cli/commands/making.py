@@ -1,0 +1,124 @@
+"""A plan carried out with progress, and the records and the page of what was made: shared by augment, sample and merge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mgdm_cli import console
+
+if TYPE_CHECKING:
+    from mgdm_cli.commands.augment import Wanted
+    from mgdm_cli.data.dataset import Dataset
+    from mgdm_cli.data.plan import Recipe
+    from mgdm_cli.engine.generation import Works
+    from mgdm_cli.engine.run import RunSettings
+
+SCALE_BETWEEN = (0.3, 5.0)  # sigmas in which classifier-free guidance acts
+
+
+def recipe_by(settings: RunSettings, wanted: Wanted, *, temperature: float | None, threshold: float | None) -> Recipe:
+    """How an image is made from its seed, by these flags."""
+    from mgdm_cli.data.plan import Filters
+    from mgdm_cli.engine.planning import recipe_of
+
+    alpha = wanted.copy_alpha if wanted.filters else None
+    return recipe_of(
+        settings,
+        guidance=wanted.guidance,
+        strength=wanted.strength,
+        mode=wanted.mode,
+        candidates=wanted.candidates,
+        sampler=wanted.sampler,
+        steps=wanted.steps,
+        scale=wanted.scale,
+        between=wanted.between,
+        scale_between=SCALE_BETWEEN,
+        knobs=dict(wanted.knobs),
+        temperature=temperature,
+        filters=Filters(label=wanted.filters, copy_alpha=alpha, copy_threshold=threshold),
+    )
+
+
+@dataclass
+class Work:
+    """What this process did: blocks made now, and the time they took."""
+
+    blocks: int = 0
+    seconds: float = 0.0
+
+
+def carry_out(works: Works, dataset: Dataset) -> Work:
+    """Make what is missing and show how far it is."""
+    from mgdm_cli.engine.generation import carry_out as blocks
+
+    done = sum(dataset.accepted(lot) for lot in dataset.lots)
+    if done:
+        console.say(f"continuing: {done} images are there and whole")
+    work, started = Work(), time.monotonic()
+    with console.progress("generate", sum(lot.quota for lot in dataset.lots), "images", done=done) as bar:
+        for made in blocks(works, dataset):
+            work.blocks += 1
+            bar.advance(made.accepted, f"{made.lot.label}, {made.rejected} rejected in the last block")
+    work.seconds = time.monotonic() - started
+    return work
+
+
+def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, code: int) -> dict[str, Any]:
+    """The run record: what was made, what it cost, on what."""
+    from collections import Counter
+
+    from mgdm_cli.diffusion.process import PROCESSES
+    from mgdm_cli.engine.decoding import cost
+
+    plan = dataset.plan
+    entries, rejected = dataset.entries(), dataset.rejected()
+    blocks = sum(len(dataset.blocks(lot)) for lot in dataset.lots)
+    evaluations, gradients = cost(plan.recipe, PROCESSES[plan.recipe.process]())  # the grid is the same for every set
+    made = max(len(entries), 1)
+    by_class, refused = Counter(e.label for e in entries), Counter(r.label for r in rejected if r.reason != "surplus")
+    return {
+        "command": plan.command,
+        "out": dataset.root,
+        "plan_sha256": plan.run,
+        "images": len(entries),
+        "asked": plan.asked,
+        "classes": {
+            name: {"real": plan.real.get(name, 0), "synthetic": by_class[name], "rejected": refused[name]}
+            for name in plan.classes
+        },
+        "rejected": dict(sorted(Counter(r.reason for r in rejected).items())),
+        "candidates": blocks * plan.block,
+        "evaluations_per_candidate": evaluations,
+        "evaluations_per_image": evaluations * blocks * plan.block / made,
+        "classifier_gradients_per_image": gradients * blocks * plan.block / made,
+        "entropy": _means(entries),
+        "inputs_sha256": plan.inputs,
+        "models": plan.models.model_dump(),
+        "machine": plan.machine.model_dump(),
+        "versions": plan.versions,
+        "shard": list(dataset.shard),
+        "seconds": {"training": round(trained, 1), "generation": round(work.seconds, 1), "all": round(seconds, 1)},
+        "blocks_made_now": work.blocks,
+        "exit_code": code,
+    }
+
+
+def _means(entries: Any) -> dict[str, float] | None:
+    pairs = [(e.before.entropy, e.after.entropy) for e in entries if e.before and e.after]
+    if not pairs:
+        return None
+    return {"before": sum(a for a, _ in pairs) / len(pairs), "after": sum(b for _, b in pairs) / len(pairs)}
+
+
+def write_records(dataset: Dataset, document: dict[str, Any], flags: Mapping[str, Any]) -> None:
+    """run.json and config.resolved.toml."""
+    import json
+
+    from mgdm_cli.config import resolved_toml
+
+    named = {**document, "out": dataset.root.name}
+    dataset.write("config.resolved.toml", resolved_toml(flags).encode())
+    dataset.write("run.json", (json.dumps(console.plain(named), indent=2, sort_keys=True) + "\n").encode())

@@ -1,0 +1,209 @@
+"""What `train` and `augment` share: reading a folder into a prepared set, and training a run while showing how it goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgdm_cli import console
+from mgdm_cli.commands import options
+from mgdm_cli.errors import NeedsTraining
+
+if TYPE_CHECKING:
+    import torch
+
+    from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.run import RunSettings
+    from mgdm_cli.engine.sizing import Pace
+
+DEFAULT_BUDGET = 1800.0  # seconds, where a person watches
+
+
+@dataclass(frozen=True)
+class Source:
+    """The folder of real images and how it is read: the flags that `inspect`, `train` and `augment` share."""
+
+    data: Path
+    labels: Path | None = None
+    label_tag: str | None = None
+    patient_regex: str | None = None
+    frames: str | None = None
+    slices: str | None = None
+    skip_bad: bool = False
+    max_skip: float = 0.05
+    allow_synthetic: bool = False
+    size: str | None = None
+    fit: str = "pad"
+    window: str | None = None
+    require_patient_id: bool = False
+    allow_burned_in: bool = False
+
+
+def prepare(source: Source, *, seed: int) -> Prepared:
+    """Scan, split and frame the folder; says what was noticed."""
+    from mgdm_cli.data.folder import scan
+    from mgdm_cli.engine import preparing
+    from mgdm_cli.errors import BadInput, UsageError
+
+    window = None
+    if source.window is not None:
+        try:
+            centre, width = (float(part) for part in source.window.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--window: {source.window!r} is not CENTRE,WIDTH", "Write it as --window 40,400."
+            ) from None
+        window = (centre, width)
+    with console.progress("look at the files", None, "files") as bar:
+        found = scan(
+            source.data, labels=source.labels, label_tag=source.label_tag, patient_regex=source.patient_regex,
+            frames=source.frames, slices=source.slices, skip_bad=source.skip_bad, max_skip=source.max_skip,
+            allow_synthetic=source.allow_synthetic,
+            allow_burned_in=source.allow_burned_in, tell=lambda done, total: bar.advance(1),
+        )  # fmt: skip
+    for note in found.notes:
+        console.say(note)
+    prepared = preparing.prepare(found, size=options.size_of(source.size), fit_how=source.fit, window=window, seed=seed)
+    if not prepared.splits.patients_known and source.require_patient_id:
+        raise BadInput(
+            "input: the patients are not known", "Give --patient-regex, a table with a patient column, or DICOM files."
+        )
+    return prepared
+
+
+def cache_folder() -> Path:
+    """Where runs that `augment` trained are kept: $MGDM_CACHE, else ~/.cache/mgdm."""
+    root = os.environ.get("MGDM_CACHE")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mgdm"
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training may take: `seconds`, or `seen` training images; and how wide the U-Net is (None: as usual)."""
+
+    seconds: float | None
+    seen: int | None
+    width: int | None = None
+
+    @classmethod
+    def of(cls, budget: str | None, seen: int | None, width: int | None = None) -> Length:
+        """From the flags; half an hour where a person watches. Raises NeedsTraining where nobody does and nothing was said."""
+        import sys
+
+        seconds = options.seconds_of(budget)
+        if seconds is None and seen is None:
+            if not sys.stderr.isatty():
+                raise NeedsTraining(
+                    "training: there is no model for this set yet, and no --budget says how long one may be trained",
+                    "Say --budget 30m, or name a trained --model RUN.",
+                )
+            seconds = DEFAULT_BUDGET
+        return cls(seconds, seen, width)
+
+
+def measured(
+    prepared: Prepared, length: Length, device: torch.device, *, seed: int, flip: bool
+) -> tuple[RunSettings, Pace]:
+    """Settings of a run that fits the budget, and the pace they were fitted by. Raises NeedsTraining."""
+    from datetime import UTC, datetime
+
+    from mgdm_cli.engine import preparing, sizing
+
+    data = preparing.pictures(prepared, prepared.splits.train, device)
+    date = datetime.now(UTC).strftime("%Y%m%d")
+    wide = {} if length.width is None else {"width": length.width}
+    settings = sizing.settings_for(prepared, data, seed=seed, flip=flip, date=date, **wide)
+    pace = sizing.measure(settings, data, device)
+    return sizing.fit_to_budget(settings, pace, seconds=length.seconds, seen=length.seen), pace
+
+
+def train_into(
+    folder: Path,
+    prepared: Prepared,
+    length: Length,
+    device: torch.device,
+    *,
+    seed: int,
+    flip: bool,
+    save_every: float = 300.0,
+) -> RunSettings:
+    """Begin or continue the run in `folder` until it is trained; returns its settings. Raises OtherPlan for another set's run."""
+    from mgdm_cli.data.files import Lock, make_dirs
+    from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings, write_settings
+    from mgdm_cli.errors import OtherPlan
+
+    if folder.is_dir() and not (folder / SETTINGS).exists() and any(p.name != "lock" for p in folder.iterdir()):
+        raise OtherPlan(f"{folder.name}: is not empty and is no run of mgdm", "Choose another folder.")
+    make_dirs(folder)
+    with Lock(folder / "lock"):
+        if (folder / SETTINGS).exists():
+            settings = read_settings(folder)
+            if settings.inputs != prepared.fingerprint:
+                raise OtherPlan(f"{folder.name}: holds a run on other images or settings", "Choose another folder.")
+        else:
+            settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
+            seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
+            console.say(
+                f"training: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, about {console.clock_text(seconds)}"
+            )
+            write_settings(folder, settings)
+        if not is_trained(folder):
+            with same_threads(settings):
+                _drain(folder, prepared, settings, device, save_every)
+    return settings
+
+
+@contextmanager
+def same_threads(settings: RunSettings) -> Iterator[None]:
+    """Run on the number of threads the run began with: training's bits depend on it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, save_every: float) -> None:
+    from mgdm_cli.engine.pretraining import pretrain
+
+    events = pretrain(folder, prepared, settings, device, save_every=save_every)
+    titles = {"guide": "train the guide", "judge": "train the judge", "denoiser": "train the denoiser"}
+    current, bars, at = "", {}, 0
+    with _bars() as open_bar:
+        for event in events:
+            if event.what == "note":
+                console.say(event.note)
+                continue
+            if event.what != current:
+                current, at = event.what, 0
+                bars[current] = open_bar(titles[current], event.of)
+            note = event.note or (f"loss {event.loss:.4f}" if event.loss is not None else "")
+            if event.holdout is not None:
+                note = f"loss {event.loss:.4f}, holdout {event.holdout:.4f}"
+            bars[current].advance(min(event.seen, event.of) - at, note)
+            at = min(event.seen, event.of)
+            if event.note:
+                console.say(f"{current}: {event.note}")
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """Opens progress bars one after the other; closes the last one at the end."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def open_bar(title: str, total: int) -> console.Bar:
+            stack.close()
+            return stack.enter_context(console.progress(title, total, "images"))
+
+        yield open_bar

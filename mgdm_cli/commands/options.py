@@ -1,0 +1,316 @@
+"""The options that commands share, as annotated types: `def command(data: options.Data, seed: options.Seed = 0)`.
+
+Values arrive checked but plain (text, numbers, paths), so that `config.resolved.toml` can hold them; `size_of` and
+`seconds_of` turn the two written forms into numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mgdm_cli import config, console
+from mgdm_cli.errors import UsageError
+
+INPUT, OUTPUT, RUN = "Input", "Output", "Run"  # panels of the help text
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+SECONDS = {None: 60.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of "64" or "64x48" (height x width); None stays None."""
+    if text is None:
+        return None
+    match = SIZE.fullmatch(text.strip())
+    if match is None or not (8 <= int(match[1]) <= 4096 and 8 <= int(match[2] or match[1]) <= 4096):
+        raise UsageError(f"--size: {text!r} is not a size from 8 to 4096", "Write 64, or height x width as 64x48")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Seconds of "90s", "30m", "2h", "1d"; a bare number counts minutes; None stays None."""
+    if text is None:
+        return None
+    match = DURATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a length of time", "Write 90s, 30m or 2h")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def _check_device(value: str) -> str:
+    if DEVICE.fullmatch(value) is None:
+        raise UsageError(f"--device: {value!r} is no device", "Use auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _check_size(value: str | None) -> str | None:
+    size_of(value)
+    return value
+
+
+def _check_duration(value: str | None) -> str | None:
+    seconds_of(value)
+    return value
+
+
+def _check_pattern(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise UsageError(f"--patient-regex: {value!r} is not a regular expression: {error}", "Correct it") from None
+    if groups != 1:
+        raise UsageError(
+            f"--patient-regex: {value!r} has {groups} groups, not one", r"Mark the patient, as in '(P\d+)_'"
+        )
+    return value
+
+
+def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
+    """The file's values become the defaults of the other flags (the option is eager: it is read before them)."""
+    if value is not None and not ctx.resilient_parsing:
+        ctx.default_map = {**(ctx.default_map or {}), **config.defaults(value, ctx.command.params)}
+    return value
+
+
+def _set_json(value: bool) -> bool:
+    console.configure(as_json=value)
+    return value
+
+
+def _set_quiet(value: bool) -> bool:
+    console.configure(quiet=value)
+    return value
+
+
+# --- how it runs and talks --------------------------------------------------------------------------------------------
+
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Same seed, same images.", rich_help_panel=RUN),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="NAME", callback=_check_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        callback=_check_duration,
+        help="Longest training: 90s, 30m, 2h.",
+        rich_help_panel=RUN,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what would be done, how long and how large; write nothing.", rich_help_panel=RUN
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        is_eager=True,
+        callback=_read_config,
+        help="Read flags from a file (flag = value, long names); flags given here win.",
+        rich_help_panel=RUN,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        is_eager=True,
+        callback=_set_json,
+        help="One JSON document on stdout; people read stderr.",
+        rich_help_panel=RUN,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", is_eager=True, callback=_set_quiet, help="No progress and no remarks.", rich_help_panel=RUN
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT),
+]
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="DIR",
+        help="Folder of images: a sub-folder per class, or see --labels.",
+        rich_help_panel=INPUT,
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="TABLE.csv",
+        help="Table path,label[,patient,split] instead of sub-folders.",
+        rich_help_panel=INPUT,
+    ),
+]
+LabelTag = Annotated[
+    str | None,
+    typer.Option(
+        "--label-tag",
+        metavar="KEYWORD",
+        help="DICOM attribute that holds the class, as BodyPartExamined.",
+        rich_help_panel=INPUT,
+    ),
+]
+PatientRegex = Annotated[
+    str | None,
+    typer.Option(
+        "--patient-regex",
+        metavar="REGEX",
+        callback=_check_pattern,
+        help=r"The patient in a file name: one group, as '(P\d+)_'.",
+        rich_help_panel=INPUT,
+    ),
+]
+Frames = Annotated[
+    Literal["first", "all"] | None,
+    typer.Option("--frames", help="Which frames of a multi-frame file are images.", rich_help_panel=INPUT),
+]
+Slices = Annotated[
+    Literal["axial", "coronal", "sagittal"] | None,
+    typer.Option("--slices", help="Cut volumes into images along this plane.", rich_help_panel=INPUT),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="N|HxW",
+        callback=_check_size,
+        help="Size to learn and write when sizes differ; downsampling only.",
+        rich_help_panel=INPUT,
+    ),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave unreadable files out and list them.", rich_help_panel=INPUT),
+]
+MaxSkip = Annotated[
+    float,
+    typer.Option(
+        "--max-skip", min=0.0, max=1.0, help="Share of files that --skip-bad may leave out.", rich_help_panel=INPUT
+    ),
+]
+AllowSynthetic = Annotated[
+    bool,
+    typer.Option(
+        "--allow-synthetic-input",
+        help="Accept images that are marked as synthetic, and record it.",
+        rich_help_panel=INPUT,
+    ),
+]
+AllowBurnedIn = Annotated[
+    bool,
+    typer.Option("--allow-burned-in", help="Accept images that may show text of the patient.", rich_help_panel=INPUT),
+]
+Fit = Annotated[
+    Literal["pad", "crop", "stretch"],
+    typer.Option("--fit", help="How an image of another shape comes to --size.", rich_help_panel=INPUT),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window", metavar="CENTRE,WIDTH", help="Learn this intensity window, as 40,400 for CT.", rich_help_panel=INPUT
+    ),
+]
+RequirePatientId = Annotated[
+    bool,
+    typer.Option("--require-patient-id", help="Refuse a set whose patients are not known.", rich_help_panel=INPUT),
+]
+
+# --- how it learns ----------------------------------------------------------------------------------------------------
+
+Seen = Annotated[
+    int | None,
+    typer.Option(
+        "--seen",
+        min=1,
+        metavar="N",
+        help="Length of training in images seen, instead of --budget.",
+        rich_help_panel=RUN,
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        "--width", min=8, max=512, help="Channels of the U-Net's first level; 48 as a rule.", rich_help_panel=RUN
+    ),
+]
+Flip = Annotated[
+    bool,
+    typer.Option(
+        "--flip", help="Learn left-right flips too; not where sides matter (heart, eyes).", rich_help_panel=RUN
+    ),
+]
+
+# --- how images are drawn ---------------------------------------------------------------------------------------------
+
+SAMPLING = "Sampling"
+
+SamplerName = Annotated[
+    str,
+    typer.Option("--sampler", metavar="NAME", help="euler, heun, ddim, ddpm or dpmpp_2m.", rich_help_panel=SAMPLING),
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps of the sampler.", rich_help_panel=SAMPLING)]
+Scale = Annotated[
+    float, typer.Option("--scale", min=0.0, help="Classifier-free guidance; 1 is off.", rich_help_panel=SAMPLING)
+]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--knob", metavar="NAME=VALUE", help="A knob of the sampler, as eta=0.5.", rich_help_panel=SAMPLING),
+]
+
+
+def knobs_of(texts: list[str] | None) -> dict[str, float]:
+    """{"eta": 0.5} of ["eta=0.5"]. Raises UsageError."""
+    knobs: dict[str, float] = {}
+    for text in texts or ():
+        name, _, value = text.partition("=")
+        try:
+            knobs[name.strip()] = float(value)
+        except ValueError:
+            raise UsageError(f"--knob: {text!r} is not name=value", "Write it as --knob eta=0.5") from None
+    return knobs
+
+
+RealImages = Annotated[
+    bool,
+    typer.Option("--real-images/--no-real-images", help="Show real images in the report.", rich_help_panel=OUTPUT),
+]
+
+# --- what the card says of the real data ------------------------------------------------------------------------------
+
+CARD = "Card"
+
+DataSource = Annotated[
+    str | None, typer.Option("--data-source", help="Where the real data come from.", rich_help_panel=CARD)
+]
+Consent = Annotated[str | None, typer.Option("--consent", help="Consent or approval.", rich_help_panel=CARD)]
+Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the real data.", rich_help_panel=CARD)]

@@ -1,0 +1,147 @@
+"""`mgdm sample`: plain class-conditional images from a trained run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mgdm_cli import console
+from mgdm_cli.commands import options
+from mgdm_cli.console import Result, finish
+from mgdm_cli.errors import UsageError
+
+STEPS, SCALE = 18, 1.5
+
+
+def run(
+    folder: Path,
+    *,
+    labels: str,
+    out: Path,
+    sampler: str = "dpmpp_2m",
+    steps: int = STEPS,
+    scale: float = SCALE,
+    knobs: dict[str, float] | None = None,
+    block: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dry_run: bool = False,
+) -> Result:
+    """Write the images that `labels` ("a=200,b=800") asks for; the same call continues one that was stopped."""
+    from mgdm_cli.commands.making import SCALE_BETWEEN, carry_out, summary, write_records
+    from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
+    from mgdm_cli.data.plan import Filters, Statement, allot
+    from mgdm_cli.engine import sizing
+    from mgdm_cli.engine.decoding import cost
+    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.planning import default_block, plan_of, recipe_of, works_of
+    from mgdm_cli.engine.run import load_parts, read_settings
+
+    started = time.monotonic()
+    make_deterministic()
+    where = pick(device)
+    stored_plan(out)
+    settings = read_settings(folder)
+    if "=" not in labels:
+        raise UsageError(
+            f"--labels: {labels!r} is not class=count",
+            "For example --labels " + ",".join(f"{c}=16" for c in settings.classes),
+        )
+    allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
+    recipe = recipe_of(
+        settings,
+        guidance="cfg" if scale != 1 else "none",
+        strength=0.0,
+        mode="guide",
+        candidates=1,
+        sampler=sampler,
+        steps=steps,
+        scale=scale,
+        between=(0.0, 0.0),
+        scale_between=SCALE_BETWEEN,
+        knobs=knobs or {},
+        temperature=None,
+        filters=Filters(label=False),
+    )
+    parts, hashes = load_parts(folder, settings, where)
+    size = block or default_block(where)
+    if dry_run:
+        evaluations, _ = cost(recipe, parts.model.process)
+        seconds = allotment.total * evaluations * sizing.seconds_per_evaluation(settings, where, size)
+        document: dict[str, Any] = {
+            "dry_run": True,
+            "classes": allotment.quotas,
+            "evaluations": allotment.total * evaluations,
+            "seconds": round(seconds),
+        }
+        return Result(
+            document,
+            (f"would make {allotment.total} images in about {console.clock_text(seconds)}; nothing was written",),
+        )
+    plan = plan_of(
+        settings,
+        allotment,
+        recipe,
+        hashes=hashes,
+        seed=seed,
+        block=size,
+        balance=labels,
+        max_per_real=1e9,
+        device=where,
+        statement=Statement(),
+        command="sample",
+    )
+    works = works_of(plan, replace(parts, guide=None), settings, None)
+    with reserve(out) as lock, Dataset.open(out, plan, lock=lock) as dataset:
+        work = carry_out(works, dataset)
+        dataset.finish()
+        document = summary(dataset, work, trained=0.0, seconds=time.monotonic() - started, code=0)
+        write_records(
+            dataset, document, {"labels": labels, "sampler": sampler, "steps": steps, "scale": scale, "seed": seed}
+        )
+    return Result(document, (f"{document['images']} images in {console.clock_text(work.seconds)}: {out}",))
+
+
+def command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")],
+    labels: Annotated[str, typer.Option("--labels", metavar="A=N,B=M", help="How many images of which class.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
+    sampler: options.SamplerName = "dpmpp_2m",
+    steps: options.Steps = STEPS,
+    scale: options.Scale = SCALE,
+    knob: options.Knobs = None,
+    block: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Candidates in a block; part of the plan.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Plain class-conditional images from a trained run, without gates: to look at a model.
+
+    \b
+    mgdm sample runs/fundus --labels normal=16,glaucoma=16 -o samples
+    mgdm sample runs/fundus --labels glaucoma=64 --sampler heun --steps 18 --scale 1 -o heun
+    """
+    finish(
+        run(
+            run_folder,
+            labels=labels,
+            out=out,
+            sampler=sampler,
+            steps=steps,
+            scale=scale,
+            knobs=options.knobs_of(knob),
+            block=block,
+            seed=seed,
+            device=device,
+            dry_run=dry_run,
+        )
+    )

@@ -1,0 +1,132 @@
+"""`mgdm train`: denoiser, guide and judge from a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mgdm_cli import console
+from mgdm_cli.commands import options
+from mgdm_cli.commands.modelling import Length, Source, measured, prepare, train_into
+from mgdm_cli.console import Result, finish
+
+SAVE_EVERY = "5m"
+
+
+def run(
+    source: Source,
+    *,
+    out: Path,
+    budget: str | None = None,
+    seen: int | None = None,
+    width: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    flip: bool = False,
+    save_every: str = SAVE_EVERY,
+    dry_run: bool = False,
+) -> Result:
+    """Train a run in `out`, or continue the one there. Raises NeedsTraining when the budget is too short."""
+    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.pretraining import read_log
+    from mgdm_cli.engine.run import GUIDE, JUDGE, SETTINGS
+    from mgdm_cli.engine.weights import load
+
+    make_deterministic()
+    where = pick(device)
+    prepared = prepare(source, seed=seed)
+    begun = (out / SETTINGS).is_file()  # a run that was begun has its length already
+    length = Length(None, 1) if begun else Length.of(budget, seen, width)
+    if dry_run:
+        settings, pace = measured(prepared, length, where, seed=seed, flip=flip)
+        seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
+        document: dict[str, Any] = {
+            "dry_run": True,
+            "classes": prepared.counts,
+            "seen": settings.train.seen,
+            "images_per_second": round(pace.denoiser, 1),
+            "seconds": round(seconds),
+        }
+        line = f"would train on {sum(prepared.counts.values())} images, see {settings.train.seen}, in about {console.clock_text(seconds)}"
+        return Result(document, (line,))
+    every = options.seconds_of(save_every) or 0.0
+    settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)
+    skills = {name: load(out / file)[1]["accuracy"] for name, file in (("guide", GUIDE), ("judge", JUDGE))}
+    log = read_log(out)
+    looked = [row["holdout"] for row in log if row["holdout"] is not None]
+    document = {
+        "run": out,
+        "classes": dict(settings.counts),
+        "seen": settings.train.seen,
+        "holdout": len(settings.holdout),
+        "holdout_loss": looked[-1] if looked else None,
+        "accuracy": skills,
+        "patients_known": settings.patients_known,
+    }
+    lines = [f"{name}: holdout balanced accuracy {a:.2f} [{lo:.2f}, {hi:.2f}]" for name, (a, lo, hi) in skills.items()]
+    return Result(
+        document, (*lines, f"trained: {out}", f"Next: mgdm sample {out} --labels {settings.classes[0]}=16 -o samples")
+    )
+
+
+def command(
+    data: options.Data,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.", rich_help_panel=options.OUTPUT)
+    ],
+    budget: options.Budget = None,
+    seen: options.Seen = None,
+    width: options.Width = None,
+    size: options.Size = None,
+    fit: options.Fit = "pad",
+    window: options.Window = None,
+    labels: options.Labels = None,
+    label_tag: options.LabelTag = None,
+    patient_regex: options.PatientRegex = None,
+    require_patient_id: options.RequirePatientId = False,
+    frames: options.Frames = None,
+    slices: options.Slices = None,
+    skip_bad: options.SkipBad = False,
+    max_skip: options.MaxSkip = 0.05,
+    allow_synthetic_input: options.AllowSynthetic = False,
+    allow_burned_in: options.AllowBurnedIn = False,
+    flip: options.Flip = False,
+    save_every: Annotated[
+        str, typer.Option("--save-every", metavar="TIME", help="Time between checkpoints.", rich_help_panel=options.RUN)
+    ] = SAVE_EVERY,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train denoiser and classifier on a folder of images.
+
+    The same command continues a training that was stopped, and ends with the same weights.
+
+    \b
+    mgdm train --data ./fundus -o runs/fundus --budget 30m
+    mgdm train --data ./fundus -o runs/fundus --size 64 --patient-regex '(P\\d+)_'
+    """
+    source = Source(
+        data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input, size, fit, window,
+        require_patient_id,
+        allow_burned_in,
+    )  # fmt: skip
+    finish(
+        run(
+            source,
+            out=out,
+            budget=budget,
+            seen=seen,
+            width=width,
+            seed=seed,
+            device=device,
+            flip=flip,
+            save_every=save_every,
+            dry_run=dry_run,
+        )
+    )

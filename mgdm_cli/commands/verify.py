@@ -1,0 +1,128 @@
+"""`mgdm verify`: is an output folder still, byte for byte, what the run wrote?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgdm_cli.commands import options
+from mgdm_cli.console import Result, finish, progress
+from mgdm_cli.errors import BAD_INPUT, OK, OtherPlan, UsageError
+
+if TYPE_CHECKING:
+    from mgdm_cli.data.checking import Problem, Verdict
+    from mgdm_cli.data.manifest import Entry
+    from mgdm_cli.data.plan import Plan
+
+    Remake = Callable[[Path, Plan, Sequence[Entry]], Iterator[tuple[Entry, bytes]]]
+
+SHOWN = 20  # problems in the list for people; the JSON document holds all
+
+
+def run(out: Path, *, regenerate: int = 0, remake: Remake | None = None) -> Result:
+    """The verdict on the output folder `out`; exit code 65 when anything is wrong.
+
+    `regenerate` images are made again by `remake(out, plan, entries)`, which yields each entry with its new bytes.
+    Raises MissingInput when `out` is no output folder, BadInput when its plan or manifest cannot be read.
+    """
+    from mgdm_cli.data.checking import Problem, check, choose, open_plan
+
+    if regenerate and remake is None:
+        raise UsageError("--regenerate: nothing here can make images again", "Leave it out")
+    total = sum(lot.quota for lot in open_plan(out).lots)
+    with progress("verify", total, "images") as bar:
+        verdict = check(out, seen=bar.advance)
+    problems = list(verdict.problems)
+    made_again = 0
+    if remake is not None and regenerate:
+        from mgdm_cli.data.files import sha256_hex
+
+        for entry, data in remake(out, verdict.plan, choose(verdict.entries, regenerate)):
+            made_again += 1
+            if sha256_hex(data) != entry.sha256:
+                problems.append(Problem(entry.path, "comes out different when it is made again"))
+    document = _document(out, verdict, problems, made_again)
+    return Result(document, _lines(document, problems), BAD_INPUT if problems else OK)
+
+
+def remake_with(folder: Path, out: Path, plan: Plan, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    """Images of `plan` made again by the run in `folder`. Raises OtherPlan when that is not the run that made them."""
+    import torch
+
+    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.generation import remake
+    from mgdm_cli.engine.planning import works_of
+    from mgdm_cli.engine.run import load_parts, read_settings
+
+    make_deterministic()
+    device = pick("cpu" if plan.machine.device.startswith("cpu") else "auto")
+    torch.set_num_threads(plan.machine.threads)
+    settings = read_settings(folder)
+    parts, hashes = load_parts(folder, settings, device)
+    if hashes["denoiser"] != plan.models.denoiser or hashes["guide"] != plan.models.classifier:
+        raise OtherPlan(f"model: {folder.name}: is not the run that made these images", "Name that one with --model")
+    yield from remake(works_of(plan, parts, settings, None), list(entries))
+
+
+def _document(out: Path, verdict: Verdict, problems: Sequence[Problem], made_again: int) -> dict[str, Any]:
+    planned = verdict.planned
+    return {
+        "folder": out.name,
+        "ok": not problems,
+        "finished": verdict.finished,
+        "images": len(verdict.entries),
+        "classes": {c: {"planned": planned[c], "made": made} for c, made in verdict.made.items()},
+        "shard": f"{verdict.shard[0]}/{verdict.shard[1]}",
+        "plan_sha256": verdict.plan.run,
+        "made_again": made_again,
+        "problems": [{"path": problem.path, "what": problem.what} for problem in problems],
+        "notes": list(verdict.notes),
+        "exit_code": BAD_INPUT if problems else OK,
+    }
+
+
+def _lines(document: dict[str, Any], problems: Sequence[Problem]) -> tuple[str, ...]:
+    lines = [f"{problem.path}: {problem.what}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"... and {len(problems) - SHOWN} more (--json lists all)")
+    for label, count in document["classes"].items():
+        if count["made"] < count["planned"]:
+            lines.append(f"class {label}: {count['made']} of {count['planned']} planned images")
+    lines += document["notes"]
+    images = f"{document['images']} images"
+    if problems:
+        lines.append(f"{images} checked: {len(problems)} problems.")
+    else:
+        lines.append(f"{images} checked: every file, mark and row is as it was written.")
+    return tuple(lines)
+
+
+def command(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of augment, sample or merge.")],
+    regenerate: Annotated[
+        int, typer.Option("--regenerate", min=0, metavar="K", help="Make K images again and compare the bytes.")
+    ] = 0,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="RUN", help="The run that made them, for --regenerate.")
+    ] = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check the files of an output folder, their marks and manifest.
+
+    Every file is hashed again and its synthetic mark read back; manifest.jsonl and the folder are compared both ways.
+    Exit code 65 when anything differs.
+
+    \b
+    mgdm verify ./fundus-synthetic
+    mgdm verify ./fundus-synthetic --json
+    mgdm verify ./fundus-synthetic --regenerate 8 --model runs/fundus
+    """
+    if regenerate and model is None:
+        raise UsageError("--regenerate: needs the model that made the images", "Name it with --model RUN")
+    finish(run(out, regenerate=regenerate, remake=None if model is None else partial(remake_with, model)))

@@ -1,0 +1,191 @@
+"""NIfTI-1 and -2 (.nii, .nii.gz): 2-D images, and volumes cut into axial, coronal or sagittal slices.
+
+A slice's part number is 3 * k + axis, axis 0 sagittal, 1 coronal, 2 axial of the volume turned towards RAS+. Slices are
+shown as radiologists look at them: axial with anterior on top and the patient's right on the left, coronal and sagittal
+with the head up. Form.affine maps (column, row, slice) of the picture to mm, so a slice keeps its place in the patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Part, as_pixels, check_size, guarded, stored_dtype
+from mgdm_cli.data.codecs.nifti_file import checked_header, is_nifti, plain_bytes
+from mgdm_cli.data.codecs.nifti_out import nifti_file
+from mgdm_cli.data.image import Form, Image, Mark
+from mgdm_cli.errors import BadInput
+
+NAMES = ("nifti",)
+SUFFIX = {"nifti": ".nii.gz"}
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+# per RAS axis that a slice is normal to: (RAS axis of the columns, of the rows); both run against it: to L, P and I
+_PLANES = {0: (1, 2), 1: (0, 2), 2: (0, 1)}
+_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+@dataclass(frozen=True)
+class _Volume:
+    voxels: Array  # (i, j, k) or (i, j, k, 3), as stored
+    affine: NDArray[np.float64] | None  # voxel -> mm; None where the file has none
+    zooms: tuple[float, float, float]  # mm
+    dtype: str
+    slope: float
+    intercept: float
+    synthetic: bool
+    axes: tuple[int, ...]  # for each of R, A, S: the voxel axis closest to it
+    signs: tuple[int, ...]  # and whether it runs along (+1) or against it (-1)
+
+
+def claims(head: bytes, path: Path) -> bool:
+    """By the header's size and magic, also through gzip."""
+    return is_nifti(head)
+
+
+def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
+    """One part for an image, one per slice for a volume. The whole file is unpacked, so its checksum is checked."""
+    with guarded("the NIfTI file"):
+        volume = _volume(path)
+        flags = frozenset({"synthetic"}) if volume.synthetic else frozenset[str]()
+        flat = _flat_axis(volume)
+        if flat is not None:
+            return [Part(None, _form(volume, _flat_plane(volume, flat)), flags=flags)]
+        if ask.slices is None:
+            shape = "x".join(str(n) for n in volume.voxels.shape[:3])
+            raise BadInput(f"is a volume of {shape} voxels", "Choose --slices axial, coronal or sagittal.")
+        axis = AXES[ask.slices]
+        count = volume.voxels.shape[volume.axes[axis]]
+        form = [_form(volume, _plane(volume, 3 * k + axis)) for k in range(count)]
+        return [Part(3 * k + axis, form[k], flags=flags) for k in range(count)]
+
+
+def read(path: Path, part: int | None = None) -> Image:
+    """The image, or the slice that `part` numbers, rescaled by scl_slope and scl_inter."""
+    with guarded("the NIfTI file"):
+        volume = _volume(path)
+        flat = _flat_axis(volume)
+        if flat is None and part is None:
+            raise BadInput("is a volume", "Choose --slices axial, coronal or sagittal.")
+        turn = _flat_plane(volume, flat) if flat is not None else _plane(volume, part or 0)
+        array = _cut(volume.voxels, turn)
+        if (volume.slope, volume.intercept) != (1.0, 0.0):
+            array = array.astype(np.float64) * volume.slope + volume.intercept
+        return Image(as_pixels(array), _form(volume, turn))
+
+
+def output_form(form: Form) -> Form:
+    """NIfTI holds every Form; colour as RGB24, so 8-bit."""
+    return replace(form, dtype="uint8") if form.channels == 3 else form
+
+
+def encode(image: Image, mark: Mark) -> bytes:
+    """A one-slice .nii.gz with the mark in descrip and in a comment extension."""
+    return nifti_file(Image(image.pixels, output_form(image.form)), mark)
+
+
+def _volume(path: Path) -> _Volume:
+    stat = path.stat()
+    return _loaded(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, changed_ns: int, size: int) -> _Volume:
+    plain = plain_bytes(path)
+    header = checked_header(plain)
+    shape = tuple(int(n) for n in header.get_data_shape())
+    colour = header.get_data_dtype().names is not None
+    if len(shape) > 3 and max(shape[3:]) > 1:
+        raise BadInput(f"has {max(shape[3:])} volumes or components", "Split it into 3-D files.")
+    voxels = np.ndarray(shape, header.get_data_dtype(), plain, int(header["vox_offset"]), order="F")
+    voxels = voxels.reshape((*shape[:3], *(1,) * (3 - len(shape[:3]))), order="F")
+    if colour:
+        voxels = np.stack([voxels[name] for name in ("R", "G", "B")], axis=-1)
+    slope, intercept = _scaling(header)
+    whole = float(slope).is_integer() and float(intercept).is_integer()
+    dtype = stored_dtype(voxels.dtype) if (slope, intercept) == (1.0, 0.0) else "float32"
+    if dtype == "float32" and slope == 1.0 and whole and voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2:
+        dtype = "int16"
+    known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    factor = _MM.get(header.get_xyzt_units()[0], 1.0)
+    affine = np.diag([factor, factor, factor, 1.0]) @ header.get_best_affine() if known else None
+    zooms = [float(z) * factor for z in header.get_zooms()[:3]] + [1.0] * 3
+    descrip = bytes(header["descrip"].tobytes())
+    axes, signs = _turned(affine)
+    marked = b"SYNTHETIC" in descrip
+    return _Volume(voxels, affine, (zooms[0], zooms[1], zooms[2]), dtype, slope, intercept, marked, axes, signs)
+
+
+def _scaling(header: Any) -> tuple[float, float]:
+    """(slope, intercept); NIfTI says that slope 0 means no scaling."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isnan(slope) or slope == 0:
+        return 1.0, 0.0
+    return slope, 0.0 if np.isnan(intercept) else intercept
+
+
+def _flat_axis(volume: _Volume) -> int | None:
+    """The last voxel axis of length 1, of what is a picture; None for a volume."""
+    return next((axis for axis in (2, 1, 0) if volume.voxels.shape[axis] == 1), None)
+
+
+def _flat_plane(volume: _Volume, normal: int) -> NDArray[np.float64]:
+    columns, rows = (axis for axis in range(3) if axis != normal)
+    turn = np.zeros((4, 4))
+    turn[columns, 0] = turn[rows, 1] = turn[normal, 2] = turn[3, 3] = 1.0
+    return turn
+
+
+def _turned(affine: NDArray[np.float64] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each of R, A, S: the voxel axis closest to it, and +1 or -1."""
+    from nibabel.orientations import io_orientation
+
+    axes, signs = [0, 0, 0], [1, 1, 1]
+    for axis, (world, sign) in enumerate(io_orientation(affine if affine is not None else np.eye(4))):
+        axes[int(world)], signs[int(world)] = axis, int(sign)
+    return tuple(axes), tuple(signs)
+
+
+def _plane(volume: _Volume, part: int) -> NDArray[np.float64]:
+    """4x4: (column, row, 0, 1) of the slice's picture -> voxel index."""
+    k, world = divmod(part, 3)
+    axes, signs = volume.axes, volume.signs
+    shape = volume.voxels.shape
+    if k >= shape[axes[world]]:
+        raise BadInput(f"slice {k} is not there")
+    turn = np.zeros((4, 4))
+    turn[3, 3] = 1.0
+    for column, along in enumerate(_PLANES[world]):
+        voxel = axes[along]
+        turn[voxel, column] = -signs[along]
+        turn[voxel, 3] = shape[voxel] - 1 if signs[along] > 0 else 0
+    turn[axes[world], 2] = 1.0
+    turn[axes[world], 3] = k
+    return turn
+
+
+def _cut(voxels: Array, turn: NDArray[np.float64]) -> Array:
+    """(H, W) or (H, W, 3): the picture that `turn` describes."""
+    columns, rows, normal = (int(np.flatnonzero(turn[:3, i])[0]) for i in range(3))
+    picture: Array = np.moveaxis(voxels, normal, 0)[int(turn[normal, 3])]
+    if columns < rows:
+        picture = np.swapaxes(picture, 0, 1)
+    if turn[rows, 1] < 0:
+        picture = picture[::-1]
+    return picture[:, ::-1] if turn[columns, 0] < 0 else picture
+
+
+def _form(volume: _Volume, turn: NDArray[np.float64]) -> Form:
+    columns, rows = (int(np.flatnonzero(turn[:3, i])[0]) for i in range(2))
+    height, width = volume.voxels.shape[rows], volume.voxels.shape[columns]
+    channels = 3 if volume.voxels.ndim == 4 else 1
+    check_size(height, width, channels)
+    affine = None
+    if volume.affine is not None:
+        affine = tuple(tuple(float(v) for v in row) for row in volume.affine @ turn)
+    spacing = (volume.zooms[rows], volume.zooms[columns])
+    return Form("nifti", volume.dtype, channels, height, width, spacing if min(spacing) > 0 else None, affine)

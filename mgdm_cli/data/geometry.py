@@ -1,0 +1,132 @@
+"""Pixel geometry without torch: fit to a size, pad to a multiple, and what that does to spacing and affine.
+
+Shrinking averages areas (each input pixel counts by its overlap): nothing aliases, the mean is kept. Enlarging is
+linear, and only done when asked for. Pixel (r, c) covers [r, r+1) x [c, c+1): scales act about the first pixel's corner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.data.image import Form
+from mgdm_cli.errors import BadInput, UsageError
+
+Floats = NDArray[np.float32]
+How = Literal["pad", "crop", "stretch"]
+HOWS: tuple[How, ...] = ("pad", "crop", "stretch")
+
+
+def fit(pixels: Floats, size: tuple[int, int], how: str = "pad", *, upsample: bool = False) -> Floats:
+    """(C,H,W) -> (C,*size) float32.
+
+    "pad" keeps the aspect and fills up with each channel's darkest border value, "crop" keeps the aspect and cuts the
+    centre, "stretch" does not keep it. BadInput where the image is smaller than `size` needs and `upsample` is False.
+    """
+    height, width = pixels.shape[1:]
+    if (height, width) == tuple(size):
+        return np.ascontiguousarray(pixels, dtype=np.float32)
+    inner = _inner((height, width), size, how)
+    if not upsample and (inner[0] > height or inner[1] > width):
+        raise BadInput(f"is {height}x{width}, smaller than {size[0]}x{size[1]}", "Choose a smaller --size.")
+    scaled = _scaled(pixels, inner)
+    top, left = _offset(inner, size)
+    if how == "crop":
+        return np.ascontiguousarray(scaled[:, -top : -top + size[0], -left : -left + size[1]])
+    return _framed(scaled, size, (top, left), _border(scaled))
+
+
+def pad_to_multiple(pixels: Floats, multiple: int) -> tuple[Floats, tuple[int, int]]:
+    """(C,H,W) -> ((C,H',W') with H' and W' multiples, edges repeated; (top, left) of the image inside)."""
+    height, width = pixels.shape[1:]
+    tall, wide = -height % multiple, -width % multiple
+    top, left = tall // 2, wide // 2
+    padded = np.pad(pixels, ((0, 0), (top, tall - top), (left, wide - left)), mode="edge")
+    return padded, (top, left)
+
+
+def crop_back(pixels: Floats, at: tuple[int, int], size: tuple[int, int]) -> Floats:
+    """The inverse of `pad_to_multiple`: (C,H',W') -> (C,*size)."""
+    top, left = at
+    return np.ascontiguousarray(pixels[:, top : top + size[0], left : left + size[1]])
+
+
+def resized(form: Form, size: tuple[int, int], how: str = "pad") -> Form:
+    """The Form of an image of `form` after `fit`: new size, spacing, and affine with the same patient positions."""
+    inner = _inner((form.height, form.width), size, how)
+    rows, columns = form.height / inner[0], form.width / inner[1]  # old pixels per new pixel
+    top, left = _offset(inner, size)
+    spacing = None if form.spacing_mm is None else (form.spacing_mm[0] * rows, form.spacing_mm[1] * columns)
+    affine = None
+    if form.affine is not None:
+        # new pixel centre r' lies at old centre (r' + 0.5 - top) * rows - 0.5; the affine's first axis is columns
+        step = np.diag([columns, rows, 1.0, 1.0])
+        step[0, 3] = (0.5 - left) * columns - 0.5
+        step[1, 3] = (0.5 - top) * rows - 0.5
+        affine = tuple(tuple(float(v) for v in row) for row in np.asarray(form.affine, dtype=np.float64) @ step)
+    return replace(form, height=size[0], width=size[1], spacing_mm=spacing, affine=affine)
+
+
+def _inner(old: tuple[int, int], size: tuple[int, int], how: str) -> tuple[int, int]:
+    """(rows, columns) that the whole old image takes in the new grid, before padding or cutting."""
+    if how not in HOWS:
+        raise UsageError(f"--fit: {how!r} is not known", "Choose pad, crop or stretch.")
+    if min(*old, *size) < 1:
+        raise UsageError(f"--size: {size[0]}x{size[1]} is no size", "Give positive numbers.")
+    if how == "stretch":
+        return size
+    ratios = size[0] / old[0], size[1] / old[1]
+    ratio = min(ratios) if how == "pad" else max(ratios)
+    return max(1, round(old[0] * ratio)), max(1, round(old[1] * ratio))
+
+
+def _offset(inner: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of the scaled image in the new grid; negative where it is cut."""
+    return _half(size[0] - inner[0]), _half(size[1] - inner[1])
+
+
+def _half(room: int) -> int:
+    return room // 2 if room >= 0 else -(-room // 2)
+
+
+def _scaled(pixels: Floats, inner: tuple[int, int]) -> Floats:
+    down = _weights(pixels.shape[1], inner[0])
+    across = _weights(pixels.shape[2], inner[1])
+    tall = np.einsum("ij,cjk->cik", down, pixels.astype(np.float64), optimize=True)
+    scaled: Floats = np.einsum("cik,lk->cil", tall, across, optimize=True).astype(np.float32)
+    return scaled
+
+
+def _weights(old: int, new: int) -> NDArray[np.float64]:
+    """(new, old) rows that sum to 1: overlap of areas when shrinking, linear between pixel centres when enlarging."""
+    if new == old:
+        return np.eye(old)
+    if new < old:
+        edges = np.arange(new + 1) * (old / new)
+        low = np.maximum(edges[:-1, None], np.arange(old)[None, :])
+        high = np.minimum(edges[1:, None], np.arange(1, old + 1)[None, :])
+        overlap: NDArray[np.float64] = np.maximum(high - low, 0.0)
+        shares: NDArray[np.float64] = overlap / overlap.sum(axis=1, keepdims=True)
+        return shares
+    centre = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    distance = np.abs(centre[:, None] - np.arange(old)[None, :])
+    near: NDArray[np.float64] = np.maximum(1.0 - distance, 0.0)
+    return near
+
+
+def _border(pixels: Floats) -> Floats:
+    """(C,) the lowest value on the image's outline: air in CT, black in most pictures."""
+    outline = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+    lowest: Floats = outline.min(axis=1)
+    return lowest
+
+
+def _framed(pixels: Floats, size: tuple[int, int], at: tuple[int, int], fill: Any) -> Floats:
+    out = np.empty((pixels.shape[0], *size), dtype=np.float32)
+    out[:] = np.asarray(fill, dtype=np.float32)[:, None, None]
+    top, left = at
+    out[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
+    return out

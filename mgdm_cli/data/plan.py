@@ -1,0 +1,365 @@
+"""What will be made: how many images of each class, in which lots, from which seeds, by which recipe.
+
+A plan is frozen in the output folder before the first image. Everything that may change a byte of the result is in it,
+so the same plan on the same class of machine gives the same files, whatever was interrupted or shared out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from mgdm_cli.data.files import canonical, sha256_hex
+from mgdm_cli.data.image import Form, Mark
+from mgdm_cli.errors import BadInput, OtherPlan, UsageError
+
+FORMAT = "mgdm-plan-1"
+SMALLEST_CLASS = 10  # real images; below it a class is left out unless forced (CONTRACT section 5)
+NOT_STATED = "not stated"
+ANOTHER_FOLDER = "Use another output folder."
+LOT = 64  # images: the unit that shards share out
+
+
+class Frozen(BaseModel):
+    """A record that crosses a file boundary: nothing extra, nothing changed, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """How many synthetic images each class is to get."""
+
+    quotas: dict[str, int]  # every class in class order; 0 for the ones left out
+    asked: int
+    capped: tuple[str, ...]  # classes held at `max_per_real` synthetic images for each real one
+    left_out: tuple[str, ...]  # classes with too few real images
+    notes: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Images that will be made; less than `asked` when the caps do not allow more."""
+        return sum(self.quotas.values())
+
+
+def allot(
+    real: Mapping[str, int],
+    n: int | None,
+    balance: str = "fill",
+    *,
+    max_per_real: float = 20.0,
+    force_small: bool = False,
+) -> Allotment:
+    """The allotment of `n` synthetic images over the classes of `real` (class -> real training images, class order).
+
+    "fill" raises the smallest classes first until `n` is spent (water-filling: real + synthetic reaches one level);
+    "equal" gives each class the same number; "proportional" keeps the shares of the real set; "a=500,b=20" says it
+    outright (`n` may then be None). Raises UsageError on a bad balance, BadInput when no class is large enough.
+    """
+    if max_per_real <= 0:
+        raise UsageError(f"--max-per-real must be above 0, not {max_per_real:g}", "Give synthetic images per real one.")
+    small = tuple(c for c, count in real.items() if count < (1 if force_small else SMALLEST_CLASS))
+    kept = {c: count for c, count in real.items() if c not in small}
+    if not kept:
+        raise BadInput(f"no class has {SMALLEST_CLASS} training images", "Add images, or say --force-small.")
+    caps = {c: math.floor(max_per_real * count) for c, count in kept.items()}
+    if "=" in balance:
+        wanted = _explicit(balance, real, small)
+        asked = sum(wanted.values())
+        if n is not None and n != asked:
+            raise UsageError(f"--balance adds up to {asked}, --n says {n}", "Leave --n out, or make them agree.")
+        quotas = {c: min(wanted.get(c, 0), caps[c]) for c in kept}
+        capped = tuple(c for c in kept if wanted.get(c, 0) > caps[c])
+    else:
+        if n is None or n < 1:
+            raise UsageError("--n must be 1 or more", "Give the number of accepted images wanted.")
+        asked = n
+        quotas = _shares(balance, kept, caps, n)
+        capped = tuple(c for c in kept if quotas[c] == caps[c])
+    notes = _notes(real, small, capped, caps, asked=asked, total=sum(quotas.values()), max_per_real=max_per_real)
+    return Allotment({c: quotas.get(c, 0) for c in real}, asked, capped, small, notes)
+
+
+def _shares(balance: str, real: Mapping[str, int], caps: Mapping[str, int], n: int) -> dict[str, int]:
+    if balance == "fill":
+        return _fill(real, caps, n)
+    if balance == "equal":
+        return _fill(dict.fromkeys(real, 0), caps, n)
+    if balance == "proportional":
+        return _proportional(real, caps, n)
+    near = get_close_matches(balance, ["fill", "equal", "proportional"], 1)
+    meant = f"Did you mean {near[0]}?" if near else "Use fill, equal, proportional or class=count,class=count."
+    raise UsageError(f"unknown --balance {balance!r}", meant)
+
+
+def _fill(base: Mapping[str, int], caps: Mapping[str, int], n: int) -> dict[str, int]:
+    """Water-filling in whole images: the highest level that `n` pays for, then one by one in class order."""
+
+    def at(level: int) -> dict[str, int]:
+        return {c: min(caps[c], max(0, level - base[c])) for c in base}
+
+    low, high = 0, max(base.values()) + n + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if sum(at(middle).values()) <= n else (low, middle)
+    quotas, above = at(low), at(low + 1)
+    rest = n - sum(quotas.values())
+    for c in base:
+        if rest and above[c] > quotas[c]:
+            quotas[c] += 1
+            rest -= 1
+    return quotas
+
+
+def _proportional(real: Mapping[str, int], caps: Mapping[str, int], n: int) -> dict[str, int]:
+    """Largest remainder (Hamilton): floors of n * share, the rest to the largest fractions, ties in class order."""
+    total = sum(real.values())
+    quotas = {c: n * count // total for c, count in real.items()}
+    order = sorted(real, key=lambda c: -(n * real[c] % total))
+    for c in order[: n - sum(quotas.values())]:
+        quotas[c] += 1
+    return {c: min(quotas[c], caps[c]) for c in real}
+
+
+def _explicit(balance: str, real: Mapping[str, int], small: Sequence[str]) -> dict[str, int]:
+    wanted: dict[str, int] = {}
+    for part in balance.split(","):
+        name, _, count = (piece.strip() for piece in part.partition("="))
+        if not re.fullmatch(r"[0-9]+", count):
+            raise UsageError(f"--balance {part.strip()!r}: not class=count", "Write it as class=500,other=20.")
+        if name not in real:
+            near = get_close_matches(name, list(real), 1)
+            meant = f"Did you mean {near[0]}?" if near else "The classes are " + ", ".join(real) + "."
+            raise UsageError(f"--balance names no class of this set: {name!r}", meant)
+        if name in wanted:
+            raise UsageError(f"--balance names {name!r} twice", "Name each class once.")
+        if name in small and int(count):
+            raise UsageError(f"class {name!r} has only {real[name]} training images", "Say --force-small to use it.")
+        wanted[name] = int(count)
+    if not sum(wanted.values()):
+        raise UsageError("--balance asks for no image at all", "Write it as class=500,other=20.")
+    return wanted
+
+
+def _notes(
+    real: Mapping[str, int],
+    small: Sequence[str],
+    capped: Sequence[str],
+    caps: Mapping[str, int],
+    *,
+    asked: int,
+    total: int,
+    max_per_real: float,
+) -> tuple[str, ...]:
+    few = f"training images, {SMALLEST_CLASS} are needed (--force-small)"
+    notes = [f"class {c} is left out: {real[c]} {few}" for c in small]
+    most = f"{max_per_real:g} for each real one (--max-per-real)"
+    notes += [f"class {c} is held at {caps[c]} images, {most}" for c in capped]
+    if total < asked:
+        notes.append(f"{asked} images were asked for; {total} can be made under the caps")
+    return tuple(notes)
+
+
+class Lot(Frozen):
+    """Up to `LOT` images of one class: independent of every other lot, made in blocks until `quota` are accepted."""
+
+    index: int = Field(ge=0)
+    label: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")
+    class_index: int = Field(ge=0)
+    quota: int = Field(ge=1)
+    first: int = Field(ge=0)  # running number, in the whole data set, of its first image
+
+
+def cut(quotas: Mapping[str, int], classes: Sequence[str], *, largest: int = LOT) -> tuple[Lot, ...]:
+    """The lots of `quotas`, in the order of `classes` (whose positions are the class indices of the model)."""
+    lots: list[Lot] = []
+    first = 0
+    for class_index, label in enumerate(classes):
+        left = quotas.get(label, 0)
+        while left > 0:
+            quota = min(left, largest)
+            lots.append(Lot(index=len(lots), label=label, class_index=class_index, quota=quota, first=first))
+            first, left = first + quota, left - quota
+    return tuple(lots)
+
+
+def seed_of(run_seed: int, lot: int, attempt: int, row: int) -> int:
+    """The 63-bit seed of one candidate image: the head of sha256("mgdm-noise|seed|lot|attempt|row")."""
+    digest = hashlib.sha256(f"mgdm-noise|{run_seed}|{lot}|{attempt}|{row}".encode("ascii")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def block_name(lot: int, attempt: int) -> str:
+    """The name of a block: "lot.attempt"."""
+    return f"{lot}.{attempt}"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(k, n) of "k/n", k from 1 to n. Raises UsageError."""
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
+    k, n = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= k <= n:
+        raise UsageError(f"--shard {text!r} is not k/n with k from 1 to n", "For example --shard 2/4.")
+    return k, n
+
+
+class Machine(Frozen):
+    """What the bits of a result depend on besides the settings (RELIABILITY section 4.2)."""
+
+    device: str
+    cpu_capability: str
+    threads: int = Field(ge=1)
+
+
+class Models(Frozen):
+    """SHA-256 of the weights that make and judge the images."""
+
+    denoiser: str
+    classifier: str | None = None
+    judge: str | None = None  # the held-out classifier that says whether the label was kept
+
+
+class Filters(Frozen):
+    """What an image must pass. None or False is off."""
+
+    label: bool = True
+    blank: bool = True
+    copy_alpha: float | None = None
+    copy_threshold: float | None = None
+
+
+class Recipe(Frozen):
+    """How an image is made from its seed."""
+
+    process: str
+    sampler: str
+    steps: int = Field(ge=1)
+    knobs: dict[str, float] = {}
+    scale: float = 1.0  # classifier-free guidance, 1 = off
+    scale_between: tuple[float, float] | None = None
+    guidance: str = "none"
+    strength: float = 0.0
+    between: tuple[float, float] | None = None  # sigmas in which the pull acts
+    mode: Literal["guide", "select"] = "guide"
+    candidates: int = Field(default=1, ge=1)
+    temperature: float | None = None  # of the calibrated classifier
+    filters: Filters = Filters()
+    extra: dict[str, JsonValue] = {}
+
+
+class Statement(Frozen):
+    """What the user says about the real data, word for word on the card; "not stated" where nothing was said."""
+
+    name: str = NOT_STATED
+    source: str = NOT_STATED
+    consent: str = NOT_STATED
+    licence: str = NOT_STATED
+    contact: str = NOT_STATED
+
+
+class Plan(Frozen):
+    """Everything that decides the bytes of a data set. `run` (its SHA-256) is the identity every mark carries."""
+
+    format: Literal["mgdm-plan-1"] = "mgdm-plan-1"
+    command: str = "augment"
+    versions: dict[str, str]  # "mgdm", "torch", "numpy" and the libraries that write the files
+    machine: Machine
+    seed: int
+    block: int = Field(ge=1)  # candidates computed as one batch
+    max_attempts: int = Field(ge=1)  # blocks a lot may take
+    classes: tuple[str, ...]
+    real: dict[str, int]
+    asked: int
+    balance: str
+    max_per_real: float
+    lots: tuple[Lot, ...]
+    form: Form
+    suffix: str = Field(pattern=r"^(\.[a-z0-9]+){1,2}$")
+    size: tuple[int, int]  # (height, width) the model works at
+    intensity: dict[str, JsonValue]
+    models: Models
+    recipe: Recipe
+    inputs: str  # fingerprint of the training split
+    date: str = Field(pattern=r"^[0-9]{8}$")  # of the model, never the clock
+    statement: Statement = Statement()
+
+    def to_bytes(self) -> bytes:
+        """The canonical JSON that lies in the output folder."""
+        return canonical(self.model_dump(mode="json"), indent=1)
+
+    @cached_property
+    def run(self) -> str:
+        """Hex SHA-256 of the plan."""
+        return sha256_hex(self.to_bytes())
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """Images planned for each class, class order."""
+        counts = dict.fromkeys(self.classes, 0)
+        for lot in self.lots:
+            counts[lot.label] += lot.quota
+        return counts
+
+    def share(self, shard: tuple[int, int]) -> tuple[Lot, ...]:
+        """The lots of shard k of n, dealt out in turn."""
+        k, n = shard
+        return tuple(lot for lot in self.lots if lot.index % n == k - 1)
+
+    def seed_of(self, lot: Lot, attempt: int, row: int) -> int:
+        """The seed of candidate `row` of block (lot, attempt)."""
+        return seed_of(self.seed, lot.index, attempt, row)
+
+    def image_id(self, lot: Lot, rank: int) -> str:
+        """The id, and file stem, of the `rank`-th accepted image of a lot."""
+        return f"{lot.label}-{lot.first + rank:06d}"
+
+    def image_path(self, lot: Lot, rank: int) -> str:
+        """Where that image lies, relative to the output folder."""
+        return f"images/{lot.label}/{self.image_id(lot, rank)}{self.suffix}"
+
+    def mark(self, lot: Lot, rank: int) -> Mark:
+        """The mark that image must carry inside its file."""
+        return Mark(
+            id=self.image_id(lot, rank),
+            label=lot.label,
+            run=self.run,
+            index=lot.first + rank,
+            model_sha256=self.models.denoiser,
+            version=self.versions["mgdm"],
+            date=self.date,
+        )
+
+
+def read_plan(data: bytes) -> Plan:
+    """The plan in `data` (the bytes of a plan.json). Raises OtherPlan when it is none, or was changed."""
+    try:
+        plan = Plan.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise OtherPlan(f"plan.json is not a plan of mgdm: {where}: {first['msg']}", ANOTHER_FOLDER) from error
+    if plan.to_bytes() != data:
+        raise OtherPlan("plan.json was changed after it was written", ANOTHER_FOLDER)
+    return plan
+
+
+def differences(old: Plan, new: Plan) -> tuple[str, ...]:
+    """The names of the settings in which two plans differ, e.g. "recipe.steps"."""
+
+    def walk(a: JsonValue, b: JsonValue, name: str) -> list[str]:
+        if a == b:
+            return []
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys = sorted(a.keys() | b.keys())
+            return [found for key in keys for found in walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
+        return [name]
+
+    return tuple(walk(old.model_dump(mode="json"), new.model_dump(mode="json"), ""))

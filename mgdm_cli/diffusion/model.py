@@ -1,0 +1,34 @@
+"""A net with its process around it: the denoiser that samplers, guidance and training see."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .types import Cond, Denoise, Process
+
+
+class Model(nn.Module):
+    """`x0 = skip * x + out * net(in_ * x, noise, label, warp)` (Karras et al. 2022, equation 7)."""
+
+    def __init__(self, net: nn.Module, process: Process) -> None:
+        super().__init__()
+        self.net = net
+        self.process = process
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """x0 (B, C, H, W) float32 of the noisy x (B, C, H, W) at sigma (B,)."""
+        skip, out, in_, noise = (c[:, None, None, None] for c in self.process.coefs(sigma))
+        raw: Tensor = self.net((in_ * x).to(memory_format=torch.channels_last), noise.flatten(), cond.label, cond.warp)
+        x0: Tensor = skip * x + out * raw.float()
+        return x0
+
+    def bind(self, cond: Cond) -> Denoise:
+        """A denoiser with the condition inside; runs without gradients."""
+
+        @torch.no_grad()
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            x0: Tensor = self(x, x.new_full((x.shape[0],), sigma), cond)
+            return x0
+
+        return denoise

@@ -1,0 +1,71 @@
+"""Samplers: generator functions `(denoise, x, sigmas, *, randn_like, knobs) -> Iterator[x]` over a decreasing grid.
+
+Each yields x after every step; the last x is the image when the grid ends in 0. "SDE" or "ODE" is a choice of sampler, never of
+process: any model runs under any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from .types import Denoise, RandnLike, Sampler
+
+
+def euler(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike) -> Iterator[Tensor]:
+    """First order on the probability-flow ODE dx/dsigma = (x - x0) / sigma (Karras et al. 2022, equation 3)."""
+    for sigma, to in pairwise(sigmas):
+        x = x + (to - sigma) * (x - denoise(x, sigma)) / sigma
+        yield x
+
+
+def heun(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike) -> Iterator[Tensor]:
+    """Second order, two evaluations a step but the last (Karras et al. 2022, algorithm 1)."""
+    for sigma, to in pairwise(sigmas):
+        slope = (x - denoise(x, sigma)) / sigma
+        there = x + (to - sigma) * slope
+        if to > 0:
+            slope = (slope + (there - denoise(there, to)) / to) / 2
+        x = x + (to - sigma) * slope
+        yield x
+
+
+def ddim(
+    denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike, eta: float = 0.0
+) -> Iterator[Tensor]:
+    """DDIM (Song et al. 2021, equation 12) in the sigma coordinate; eta 0 is the ODE step, eta 1 the DDPM posterior."""
+    for sigma, to in pairwise(sigmas):
+        x0 = denoise(x, sigma)
+        fresh = eta * to * math.sqrt(max(sigma**2 - to**2, 0.0)) / sigma
+        kept = math.sqrt(max(to**2 - fresh**2, 0.0))
+        x = x0 + kept * (x - x0) / sigma
+        if fresh > 0:
+            x = x + fresh * randn_like(x)
+        yield x
+
+
+def ddpm(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike) -> Iterator[Tensor]:
+    """Ancestral sampling from the posterior q(x_to | x, x0) (Ho et al. 2020, equation 7): DDIM with eta 1."""
+    return ddim(denoise, x, sigmas, randn_like=randn_like, eta=1.0)
+
+
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike) -> Iterator[Tensor]:
+    """DPM-Solver++(2M): second order, one evaluation a step (Lu et al. 2022, algorithm 2), in lambda = -ln(sigma)."""
+    before: Tensor | None = None
+    step_before = 0.0
+    for sigma, to in pairwise(sigmas):
+        x0 = denoise(x, sigma)
+        if to == 0:
+            x = x0
+        else:
+            step = math.log(sigma / to)
+            ahead = x0 if before is None else x0 + (x0 - before) * step / (2 * step_before)
+            x = (to / sigma) * x - math.expm1(-step) * ahead
+            before, step_before = x0, step
+        yield x
+
+
+SAMPLERS: dict[str, Sampler] = {"euler": euler, "heun": heun, "ddim": ddim, "ddpm": ddpm, "dpmpp_2m": dpmpp_2m}

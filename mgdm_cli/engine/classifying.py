@@ -1,0 +1,151 @@
+"""Training, calibrating and testing of the classifiers: the noise-aware guide and the judge that it never meets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mgdm_cli.data.batches import class_weights
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+
+from . import warp as warping
+from . import weights
+from .device import bf16, seeded
+from .training import Pictures, Tick
+
+CLEAN = 0.01  # the noise level at which a finished image is judged
+NOISE_AWARE = (CLEAN, 3.0)
+NEARLY_CLEAN = (CLEAN, 0.15)
+
+
+@dataclass(frozen=True)
+class ClassifySettings:
+    """`between`: sigmas met in training, log-uniform, and half of the draws at the lower end."""
+
+    seen: int
+    between: tuple[float, float]
+    batch: int = 16
+    rate: float = 1e-3
+    smooth: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Balanced accuracy on the holdout with its 95 % interval; `chance` is 1 / classes."""
+
+    accuracy: float
+    lo: float
+    hi: float
+    chance: float
+
+    @property
+    def beats_chance(self) -> bool:
+        return self.lo > self.chance
+
+
+def train_classifier(
+    net: Classifier, data: Pictures, settings: ClassifySettings, *, warp: warping.WarpSettings
+) -> Iterator[Tick]:
+    """Train in place on equal class shares, augmented and noised; the weights end as their average over the last third."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=0.05)
+    draw_from, steps = class_weights(data.label, 1.0), max(math.ceil(settings.seen / settings.batch), 1)
+    mean = {k: v.clone() for k, v in net.state_dict().items()}
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                settings.rate * min((step + 1) / max(steps // 20, 1), 1.0) * (1 + math.cos(math.pi * step / steps)) / 2
+            )
+        loss = _classifier_loss(net, data, draw_from, settings, warp, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        keep = 1 - 1 / max(step - 2 * steps // 3, 1)
+        for key, value in net.state_dict().items():
+            mean[key].lerp_(value, 1 - keep)
+        if step % 10 == 9 or step == steps - 1:
+            yield Tick((step + 1) * settings.batch, float(loss.detach()), None, 0.0)
+    net.load_state_dict(mean)
+    net.eval()
+
+
+def _classifier_loss(
+    net: Classifier,
+    data: Pictures,
+    draw_from: Tensor,
+    settings: ClassifySettings,
+    warp: warping.WarpSettings,
+    step: int,
+) -> Tensor:
+    generator, device = torch.Generator().manual_seed(settings.seed * 1_000_003 + step), data.x0.device
+    pick = torch.multinomial(draw_from, settings.batch, replacement=True, generator=generator).to(device)
+    x0 = warping.apply(data.x0[pick], warping.draw(settings.batch, warp, generator).to(device))
+    sigma = sigmas(settings.batch, settings.between, generator).to(device)
+    eps = torch.randn(x0.shape, generator=generator).to(device)
+    net.train()
+    with seeded(settings.seed * 1_000_003 + step, device), bf16(device):
+        logits = net(x0 + sigma[:, None, None, None] * eps, sigma)
+    return F.cross_entropy(logits, data.label[pick], label_smoothing=settings.smooth)
+
+
+def sigmas(n: int, between: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """(n,) log-uniform in `between`, half of them at its lower end."""
+    lo, hi = (math.log(edge) for edge in between)
+    out = torch.exp(lo + (hi - lo) * torch.rand(n, generator=generator))
+    return torch.where(torch.rand(n, generator=generator) < 0.5, between[0], out)
+
+
+@torch.no_grad()
+def logits_of(net: Classifier, x0: Tensor, *, sigma: float = CLEAN, batch: int = 64) -> Tensor:
+    """(N, K) calibrated logits, float32, of clean pictures (N, C, H, W)."""
+    net.eval()
+    out = [net(part, part.new_full((len(part),), sigma)) for part in torch.split(x0, batch)]
+    return torch.cat(out) if out else x0.new_zeros((0, net.settings.classes))
+
+
+def calibrate(net: Classifier, data: Pictures) -> float:
+    """Set the temperature that minimises the holdout's log loss (Guo et al. 2017); returns it."""
+    if len(data.label) == 0:
+        return 1.0
+    net.get_buffer("temperature").fill_(1.0)
+    logits = logits_of(net, data.x0)
+    options = torch.logspace(-0.7, 1.3, 81)
+    losses = torch.stack([F.cross_entropy(logits / t, data.label) for t in options])
+    best = float(options[int(losses.argmin())])
+    net.get_buffer("temperature").fill_(best)
+    return best
+
+
+def skill(net: Classifier, data: Pictures, *, draws: int = 2000, seed: int = 0) -> Skill:
+    """Balanced accuracy on unseen pictures, bootstrap over pictures within each class."""
+    k = net.settings.classes
+    right = (logits_of(net, data.x0).argmax(-1) == data.label).double().cpu()
+    by_class = [right[data.label.cpu() == c] for c in range(k)]
+    by_class = [r for r in by_class if len(r)]
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.stack(
+        [r[torch.randint(len(r), (draws, len(r)), generator=generator)].mean(1) for r in by_class]
+    ).mean(0)
+    lo, hi = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Skill(float(torch.stack([r.mean() for r in by_class]).mean()), lo, hi, 1 / k)
+
+
+def save_classifier(path: Path, net: Classifier, extra: dict[str, object]) -> str:
+    """Write weights and settings; returns the file's hex sha256."""
+    return weights.save(path, net.state_dict(), {"kind": "classifier", "settings": asdict(net.settings), **extra})
+
+
+def load_classifier(path: Path, device: torch.device) -> tuple[Classifier, dict[str, object]]:
+    """(net in eval mode, header)."""
+    tensors, header = weights.load(path)
+    settings = dict(header["settings"])
+    net = Classifier(ClassifierSettings(**{**settings, "widths": tuple(settings["widths"])}))
+    net.load_state_dict(tensors)
+    return net.to(device).eval(), header

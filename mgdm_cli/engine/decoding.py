@@ -1,0 +1,215 @@
+"""Seeds to pictures: one block of candidates of one class, in MGDM's two stages, by selection, or plainly.
+
+MGDM (TPAMI 2024): generate an image, then disturb it by a second decode of the same noise under the gradient of a classifier's
+uncertainty. The noise of a generated image is known, so nothing is inverted; and above the guidance interval the two decodes are the
+same computation, so the second one replays what the first one found there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mgdm_cli.data.plan import Recipe, seed_of
+from mgdm_cli.diffusion.guidance import EVERYWHERE, TERMS, Pull, cfg, guided, logit_gap
+from mgdm_cli.diffusion.model import Model
+from mgdm_cli.diffusion.noise import Noise
+from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.diffusion.types import NULL, Cond, Denoise, Process, Score
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+
+from .classifying import logits_of
+from .device import bf16
+
+TERM_OF = {"uncertainty": "entropy", **{name: name for name in TERMS}}
+TWO_STAGES = frozenset({"uncertainty", "entropy", "margin", "least-confidence", "gap"})
+GUIDANCE = ("none", "cfg", *TERM_OF)
+PREVIEW_STEPS = 7
+CAP = 0.95  # quantile of hardness above which a preview is taken for an artefact
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The networks that make and judge. `guide` and `judge` have seen disjoint halves of the training patients."""
+
+    model: Model
+    guide: Classifier | None
+    judge: Classifier | None
+    shape: tuple[int, int, int]
+    spread: float  # standard deviation of the data in [-1, 1]
+    device: torch.device
+
+
+@dataclass
+class Count:
+    """Work done: U-Net evaluations and classifier gradients, one each per image."""
+
+    evaluations: int = 0
+    gradients: int = 0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A block as made: x0 (B, C, H, W) in [-1, 1]; `before` is the picture before disturbance, where there was one."""
+
+    seeds: tuple[int, ...]
+    after: Tensor
+    before: Tensor | None
+    count: Count = field(default_factory=Count)
+
+
+def make_block(
+    parts: Parts, recipe: Recipe, *, run_seed: int, lot: int, attempt: int, block: int, class_index: int
+) -> Candidates:
+    """The candidates of one block: a pure function of the weights, the recipe and the numbers given."""
+    seeds = tuple(seed_of(run_seed, lot, attempt, row) for row in range(block))
+    count = Count()
+    label = torch.full((block,), class_index, dtype=torch.int64, device=parts.device)
+    if recipe.mode == "select" and recipe.guidance in TWO_STAGES:
+        preview, chosen = _select(parts, recipe, label, (run_seed, lot, attempt), count)
+        return Candidates(chosen, _decode(parts, recipe, _plain(parts, recipe, label, count), chosen), preview, count)
+    plain = _plain(parts, recipe, label, count)
+    if recipe.guidance not in TERM_OF or recipe.strength == 0:
+        return Candidates(seeds, _decode(parts, recipe, plain, seeds), None, count)
+    pull = _pull(parts, recipe, label, count)
+    if recipe.guidance not in TWO_STAGES:
+        return Candidates(seeds, _decode(parts, recipe, guided(plain, pull), seeds), None, count)
+    first = Recorded(plain, above=pull.between[1])
+    before = _decode(parts, recipe, first, seeds)
+    after = _decode(parts, recipe, guided(first.replay(), pull), seeds)
+    return Candidates(seeds, after, before, count)
+
+
+class Recorded:
+    """A denoiser that keeps its answers above a noise level, in order, so that a second decode of the same noise repeats them."""
+
+    def __init__(self, denoise: Denoise, above: float) -> None:
+        self.denoise, self.above = denoise, above
+        self.kept: list[Tensor] = []
+        self.parted = False
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        x0 = self.denoise(x, sigma)
+        self.parted = self.parted or sigma <= self.above
+        if not self.parted:
+            self.kept.append(x0)
+        return x0
+
+    def replay(self) -> Denoise:
+        """The same answers again, then the denoiser itself from the first sigma at or below the level on."""
+        left = iter(self.kept)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            kept = next(left, None)
+            return self.denoise(x, sigma) if kept is None else kept
+
+        return denoise
+
+
+def _plain(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Denoise:
+    """Condition, classifier-free guidance and the data's range bound into one denoiser."""
+
+    def counted(cond: Cond) -> Denoise:
+        bound = parts.model.bind(cond)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            count.evaluations += len(x)
+            with bf16(parts.device):
+                return bound(x, sigma)
+
+        return denoise
+
+    scale = 1.0 if recipe.guidance == "none" else recipe.scale
+    both = cfg(
+        counted(Cond(label)), counted(Cond(torch.full_like(label, NULL))), scale, recipe.scale_between or EVERYWHERE
+    )
+    # Clipped after guidance, and alike in every stage: the data lies in [-1, 1], so its mean at any noise level does too.
+    return lambda x, sigma: both(x, sigma).clamp(-1, 1)
+
+
+def _pull(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Pull:
+    return Pull(
+        score=_score(parts, recipe, label, count),
+        weight=recipe.strength,
+        between=recipe.between or EVERYWHERE,
+        spread=parts.spread,
+    )
+
+
+def _score(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Score:
+    if parts.guide is None:
+        raise ValueError(f"guidance {recipe.guidance} needs a classifier")
+    guide, term = parts.guide.requires_grad_(False), TERMS[TERM_OF[recipe.guidance]]
+
+    def score(x: Tensor, sigma: float) -> Tensor:
+        count.gradients += len(x)
+        return term(guide(x, x.new_full((len(x),), sigma)), label)
+
+    return score
+
+
+def _decode(parts: Parts, recipe: Recipe, denoise: Denoise, seeds: Sequence[int], steps: int | None = None) -> Tensor:
+    grid = parts.model.process.grid(steps or recipe.steps)
+    noise = Noise(seeds, parts.shape, parts.device)
+    x = noise.draw() * grid[0]
+    for step in SAMPLERS[recipe.sampler](denoise, x, grid, randn_like=noise.like, **recipe.knobs):
+        x = step
+    if not bool(torch.isfinite(x).all()):
+        raise FloatingPointError("an image came out with values that are not finite")
+    return x.clamp(-1, 1)
+
+
+def _select(
+    parts: Parts, recipe: Recipe, label: Tensor, where: tuple[int, int, int], count: Count
+) -> tuple[Tensor, tuple[int, ...]]:
+    """For each row the hardest of `recipe.candidates` previews that keep the label; (the row's first preview, the chosen seeds)."""
+    if parts.guide is None or parts.judge is None:
+        raise ValueError("--mode select needs a classifier and a judge")
+    block, term = len(label), TERMS[TERM_OF[recipe.guidance]]
+    seeds, hardness, kept, first = [], [], [], None
+    for k in range(recipe.candidates):
+        mine = [seed_of(*where, k * block + row) for row in range(block)]
+        preview = _decode(parts, recipe, _plain(parts, recipe, label, count), mine, min(PREVIEW_STEPS, recipe.steps))
+        first = preview if first is None else first
+        seeds.append(mine)
+        hardness.append(term(logits_of(parts.guide, preview), label))
+        kept.append(logits_of(parts.judge, preview).argmax(-1) == label)
+    hard, keeps = torch.stack(hardness), torch.stack(kept)
+    allowed = keeps & (hard <= torch.quantile(hard.flatten().float(), CAP))
+    best = torch.where(allowed, hard, hard - 1e6).argmax(0).tolist()
+    assert first is not None
+    return first, tuple(seeds[k][row] for row, k in enumerate(best))
+
+
+def measures(net: Classifier, x0: Tensor, class_index: int) -> list[dict[str, float]]:
+    """How unsure `net` is about each picture: entropy (nats), margin, least confidence, logit gap."""
+    logits = logits_of(net, x0)
+    label = torch.full((len(x0),), class_index, dtype=torch.int64, device=x0.device)
+    columns = {
+        "entropy": TERMS["entropy"](logits, label),
+        "margin": TERMS["margin"](logits, label),
+        "least_confidence": TERMS["least-confidence"](logits, label),
+        "logit_gap": logit_gap(logits, label),
+    }
+    return [{name: round(float(values[i]), 6) for name, values in columns.items()} for i in range(len(x0))]
+
+
+def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
+    """(U-Net evaluations, classifier gradients) of one candidate, counted by making one with nets that only count."""
+    shape = (1, 8, 8)
+
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, warp: Tensor | None) -> Tensor:
+            return torch.zeros_like(x)
+
+    class Unsure(Classifier):
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            return x.mean((1, 2, 3))[:, None] * torch.tensor([1.0, 2.0])
+
+    unsure = Unsure(ClassifierSettings(1, 2, 0.5, width=8, widths=(1,))).eval()
+    parts = Parts(Model(Nothing(), process), unsure, unsure, shape, 0.5, torch.device("cpu"))
+    count = make_block(parts, recipe, run_seed=0, lot=0, attempt=0, block=1, class_index=0).count
+    return count.evaluations, count.gradients

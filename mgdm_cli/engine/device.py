@@ -1,0 +1,55 @@
+"""Where the work runs: device by name, precision, determinism."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+
+from mgdm_cli.errors import UsageError
+
+
+def pick(name: str = "auto") -> torch.device:
+    """The device of that name: "auto" is CUDA, else MPS, else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device: {name}: not a device", "use auto, cpu, cuda, cuda:N or mps") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise UsageError(f"device: {name}: not available on this machine", "use --device auto")
+    return device
+
+
+def bf16(device: torch.device) -> AbstractContextManager[None]:
+    """Autocast to bfloat16 where the device is quick at it; weights, sums and the diffusion arithmetic stay float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type in ("cpu", "cuda"))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout can only draw from the global generator: seed it here, and give it back as it was."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def make_deterministic() -> None:
+    """The same inputs give the same bits on the same machine: no autotuning, no TF32, deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def describe(device: torch.device) -> str:
+    """A name for run records: the GPU's, or the CPU's vector width and the number of threads."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,174 @@
+"""Two classifiers of the real training images that judge a synthetic set: neither guided nor filtered it.
+
+They are cross-fitted: each learns from one half of the patients. So every real image is judged by the one that never
+saw its patient, just as neither saw a synthetic image, and the two are compared like with like. The first one's last
+features are also the space in which sets are compared: no download, and stored with the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mgdm_cli.data.folder import Scan, scan
+from mgdm_cli.data.image import Record
+from mgdm_cli.data.splits import folds, patient_key
+from mgdm_cli.errors import BadInput
+from mgdm_cli.metrics.labels import softmax
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+
+from .classifying import (
+    CLEAN,
+    NEARLY_CLEAN,
+    ClassifySettings,
+    load_classifier,
+    logits_of,
+    save_classifier,
+    train_classifier,
+)
+from .preparing import Prepared, pictures
+from .training import Pictures
+from .warp import WarpSettings
+
+SEEN = 12_000  # training images that each of the two consumes
+SALT = 7_919  # keeps the halves and the weights apart from those of `train` with the same seed
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """`nets` (2): the first learnt from the records of `halves[0]`, the second from `halves[1]`."""
+
+    nets: tuple[Classifier, Classifier]
+    halves: tuple[tuple[Record, ...], tuple[Record, ...]]
+    sha256: tuple[str, str]
+    seen: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Images consumed so far by judge `judge` (0 or 1)."""
+
+    judge: int
+    seen: int
+
+
+def judges(
+    folder: Path, prepared: Prepared, device: torch.device, *, seen: int = SEEN, seed: int = 0
+) -> Iterator[Progress | Judges]:
+    """Trains what `folder` does not hold yet; yields progress and, last, the judges."""
+    one, other = folds(prepared.splits.train, 2, seed=seed + SALT)
+    nets, hashes = [], []
+    for index, half in enumerate((one, other)):
+        path = folder / f"judge-{index + 1}.safetensors"
+        key = hashlib.sha256(f"{prepared.fingerprint}|{seed}|{seen}|{index}".encode()).hexdigest()
+        if not _fits(path, key, device):
+            yield from _train(path, key, index, prepared, half, device, seen=seen, seed=seed)
+        nets.append(load_classifier(path, device)[0])
+        hashes.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        yield Progress(index, seen)
+    yield Judges((nets[0], nets[1]), (one, other), (hashes[0], hashes[1]), seen)
+
+
+def features_of(net: Classifier, x0: Tensor, *, batch: int = 64) -> Array:
+    """(N, F) what the last layer sees of clean images x0 (N,C,H,W) in [-1,1]."""
+    net.eval()
+    with torch.no_grad():
+        parts = [net.features(part, part.new_full((len(part),), CLEAN)) for part in torch.split(x0, batch)]
+    return np.asarray(torch.cat(parts).double().cpu().numpy())
+
+
+def real_space(found: Judges, prepared: Prepared, device: torch.device) -> tuple[Array, Labels, tuple[str, ...]]:
+    """(features (N,F), labels (N,), patients (N,)) of the real images that the first judge never saw."""
+    records = (*found.halves[1], *prepared.splits.holdout)
+    data = pictures(prepared, records, device)
+    return features_of(found.nets[0], data.x0), _labels(data), tuple(patient_key(record) for record in records)
+
+
+def real_judged(found: Judges, prepared: Prepared, device: torch.device) -> tuple[Array, Labels]:
+    """(probabilities (N,K), labels (N,)) of all real training images, each by the judge that never saw its patient."""
+    shares, labels = [], []
+    for net, unseen in zip(found.nets, reversed(found.halves), strict=True):
+        data = pictures(prepared, unseen, device)
+        shares.append(softmax(_logits(net, data.x0)))
+        labels.append(_labels(data))
+    return np.concatenate(shares), np.concatenate(labels)
+
+
+def judged(found: Judges, x0: Tensor) -> Array:
+    """Probabilities (N,K) of images that neither judge saw, the judges taking turns: one judge each, as for real ones."""
+    both = [softmax(_logits(net, x0)) for net in found.nets]
+    turn = np.arange(len(x0)) % 2
+    return np.where(turn[:, None] == 0, both[0], both[1])
+
+
+def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Record, ...], Scan]:
+    """(records, scan) of another folder with the classes of `prepared`: sub-folders, in the same form of pixels.
+
+    An output folder of `augment` is read through its images. Raises BadInput for classes or channels that differ.
+    """
+    inner = root / "images"
+    found = scan(inner if inner.is_dir() else root, allow_synthetic=synthetic)
+    unknown = sorted({str(record.label) for record in found.records} - set(prepared.classes))
+    if unknown:
+        raise BadInput(
+            f"{root.name}: class {unknown[0]} is none of the real set ({', '.join(prepared.classes)})",
+            "Both folders need a sub-folder for each class, named alike.",
+        )
+    for record in found.records:
+        if record.form.channels != prepared.frame.form.channels:
+            raise BadInput(
+                f"{root.name}: {record.path}: has {record.form.channels} channels, the real images "
+                f"{prepared.frame.form.channels}",
+                "Compare grey with grey and colour with colour.",
+            )
+    return found.records, found
+
+
+def pictures_of(found: Scan, records: Sequence[Record], prepared: Prepared, device: torch.device) -> Pictures:
+    """The tensors of records of another scan, brought into the frame of `prepared`."""
+    return pictures(replace(prepared, scan=found), records, device)
+
+
+def _logits(net: Classifier, x0: Tensor) -> Array:
+    return np.asarray(logits_of(net, x0).double().cpu().numpy())
+
+
+def _labels(data: Pictures) -> Labels:
+    return np.asarray(data.label.cpu().numpy(), dtype=np.int64)
+
+
+def _fits(path: Path, key: str, device: torch.device) -> bool:
+    return path.is_file() and load_classifier(path, device)[1].get("key") == key
+
+
+def _train(
+    path: Path,
+    key: str,
+    index: int,
+    prepared: Prepared,
+    half: Sequence[Record],
+    device: torch.device,
+    *,
+    seen: int,
+    seed: int,
+) -> Iterator[Progress]:
+    data: Pictures = pictures(prepared, half, device)
+    channels = prepared.frame.form.channels
+    patch = 2 if max(prepared.frame.net_size) >= 64 else 1
+    settings = ClassifierSettings(channels, len(prepared.classes), float(data.x0.std()), patch=patch)
+    torch.manual_seed(seed + SALT + index)
+    net = Classifier(settings).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    work = ClassifySettings(seen, NEARLY_CLEAN, seed=seed + SALT + index)
+    for tick in train_classifier(net, data, work, warp=WarpSettings(probability=0.5)):
+        yield Progress(index, min(tick.seen, seen))
+    save_classifier(path, net, {"key": key, "seen": seen})

@@ -1,0 +1,157 @@
+"""From a set, a run and a recipe to a plan, and from a plan to the works that carry it out."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mgdm_cli import __version__
+from mgdm_cli.data.codecs import suffix
+from mgdm_cli.data.folder import learnt
+from mgdm_cli.data.manifest import InputRow
+from mgdm_cli.data.plan import LOT, Allotment, Filters, Machine, Models, Plan, Recipe, Statement, cut
+from mgdm_cli.data.splits import patient_key
+from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.errors import BadInput, UsageError
+from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
+
+from . import weights
+from .decoding import GUIDANCE, TWO_STAGES, Parts
+from .device import describe
+from .gates import Gates
+from .generation import Works
+from .preparing import Prepared, pictures
+from .run import GUIDE, RunSettings
+
+LEAST_ACCEPTANCE = 12  # blocks a lot may take for each block that would do if every candidate passed
+LIBRARIES = ("torch", "numpy", "pillow", "pydicom", "nibabel", "pypng", "tifffile")
+
+
+def recipe_of(
+    settings: RunSettings,
+    *,
+    guidance: str,
+    strength: float,
+    mode: str,
+    candidates: int,
+    sampler: str,
+    steps: int,
+    scale: float,
+    between: tuple[float, float],
+    scale_between: tuple[float, float],
+    knobs: dict[str, float],
+    temperature: float | None,
+    filters: Filters,
+) -> Recipe:
+    """The recipe in these words. Raises UsageError for names that are on no menu."""
+    for flag, name, menu in (("--guidance", guidance, GUIDANCE), ("--sampler", sampler, tuple(SAMPLERS))):
+        if name not in menu:
+            raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
+    if mode == "select" and guidance not in TWO_STAGES:
+        raise UsageError("--mode select needs an uncertainty to select by", "Use --guidance uncertainty.")
+    if guidance != "none" and scale != 1 and settings.train.drop_label == 0:
+        raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
+    staged = guidance not in ("none", "cfg")
+    return Recipe(
+        process=settings.process, sampler=sampler, steps=steps, knobs=knobs,
+        scale=1.0 if guidance == "none" else scale, scale_between=scale_between,
+        guidance=guidance, strength=strength if staged else 0.0, between=between if staged else None,
+        mode="select" if mode == "select" else "guide", candidates=candidates if mode == "select" else 1,
+        temperature=temperature, filters=filters,
+    )  # fmt: skip
+
+
+def default_block(device: torch.device) -> int:
+    """Candidates computed as one batch."""
+    return 8 if device.type == "cpu" else 64
+
+
+def plan_of(
+    settings: RunSettings,
+    allotment: Allotment,
+    recipe: Recipe,
+    *,
+    hashes: dict[str, str],
+    seed: int,
+    block: int,
+    balance: str,
+    max_per_real: float,
+    device: torch.device,
+    statement: Statement,
+    command: str = "augment",
+) -> Plan:
+    """The plan: everything that decides the bytes of the data set."""
+    machine = Machine(
+        device=describe(device), cpu_capability=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads()
+    )
+    return Plan(
+        command=command,
+        versions={"mgdm": __version__, **{name: version(name) for name in LIBRARIES}},
+        machine=machine,
+        seed=seed,
+        block=block,
+        max_attempts=LEAST_ACCEPTANCE * ceil(LOT / block),
+        classes=settings.classes,
+        real=settings.counts,
+        asked=allotment.asked,
+        balance=balance,
+        max_per_real=max_per_real,
+        lots=cut(allotment.quotas, settings.classes),
+        form=settings.form,
+        suffix=suffix(settings.form),
+        size=settings.frame.net_size,
+        intensity=settings.intensity.model_dump(mode="json"),
+        models=Models(denoiser=hashes["denoiser"], classifier=hashes["guide"], judge=hashes["judge"]),
+        recipe=recipe,
+        inputs=settings.inputs,
+        date=settings.date,
+        statement=statement,
+    )
+
+
+def copy_gate(prepared: Prepared, *, alpha: float) -> tuple[CopyScorer, Calibration]:
+    """The copy scorer over the training split and its calibration, by the holdout where that is large enough."""
+    device = torch.device("cpu")
+    train = pictures(prepared, prepared.splits.train, device).x0.numpy()
+    holdout = pictures(prepared, prepared.splits.holdout, device).x0.numpy()
+    patients = [patient_key(record) for record in prepared.splits.train]
+    scorer = CopyScorer(np.ascontiguousarray(train), groups=patients)
+    return scorer, calibrate(scorer, holdout, alpha=alpha)
+
+
+def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopyScorer, Calibration] | None) -> Works:
+    """All that the plan needs to be carried out."""
+    if parts.judge is None:
+        raise ValueError("a plan needs a judge")
+    scorer, calibration = gate if gate else (None, None)
+    gates = Gates(parts.judge, plan.classes, label=plan.recipe.filters.label, scorer=scorer, calibration=calibration)
+    return Works(plan, parts, settings.frame, gates)
+
+
+def require_skill(folder: Path, guidance: str) -> tuple[float, float, float]:
+    """The guide's balanced accuracy on the holdout with its interval. Raises BadInput where it does not beat chance.
+
+    Below that the classifier's uncertainty is noise, and following it would be too (CONTRACT section 3, step 4).
+    """
+    header = weights.load(folder / GUIDE)[1]
+    accuracy, lo, hi = (float(v) for v in header["accuracy"])
+    if guidance not in ("none", "cfg") and lo <= header["chance"]:
+        raise BadInput(
+            f"guidance {guidance}: the classifier does not beat chance on the holdout: balanced accuracy {accuracy:.2f} "
+            f"[{lo:.2f}, {hi:.2f}] against {header['chance']:.2f}; its uncertainty would be noise",
+            "Use --guidance cfg or none, give more images, or a longer --budget.",
+        )
+    return accuracy, lo, hi
+
+
+def input_rows(prepared: Prepared) -> list[InputRow]:
+    """The real rows of combined.csv."""
+    return [
+        InputRow(path=record.path, label=str(record.label), split=record.split or "train", part=record.part)
+        for record in learnt(prepared.scan.records)
+        if record.label is not None
+    ]

@@ -1,0 +1,139 @@
+"""A scanned folder -> tensors: splits, one size, one intensity map; and the way back from a tensor to a picture to write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mgdm_cli.data.codecs import output_form
+from mgdm_cli.data.files import sha256_hex
+from mgdm_cli.data.folder import Scan, read_pixels
+from mgdm_cli.data.geometry import crop_back, fit, pad_to_multiple, resized
+from mgdm_cli.data.image import Form, Image, Record
+from mgdm_cli.data.intensity import Intensity, fit_intensity
+from mgdm_cli.data.splits import Splits, fingerprint, split
+from mgdm_cli.errors import BadInput
+
+from .training import Pictures
+
+MULTIPLE = 8  # heights and widths that the nets take
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The way of a picture into the net and back: its size in files, the map of its intensities, how it is stored."""
+
+    size: tuple[int, int]  # (height, width) in files
+    fit: str  # "pad", "crop", "stretch"
+    intensity: Intensity
+    form: Form  # of the images that are written
+
+    @property
+    def net_size(self) -> tuple[int, int]:
+        """(height, width) that the nets see: `size` rounded up to multiples of 8."""
+        return self.size[0] + -self.size[0] % MULTIPLE, self.size[1] + -self.size[1] % MULTIPLE
+
+    def to_tensor(self, image: Image, *, upsample: bool = False) -> torch.Tensor:
+        """(C, H, W) float32 in [-1, 1] at `net_size`."""
+        unit = self.intensity.to_unit(fit(image.pixels, self.size, self.fit, upsample=upsample))
+        return torch.from_numpy(np.ascontiguousarray(pad_to_multiple(unit, MULTIPLE)[0]))
+
+    def to_image(self, x0: torch.Tensor) -> Image:
+        """x0 (C, H, W) in [-1, 1] at `net_size` -> an image in physical units at `size`."""
+        top, left = ((net - own) // 2 for net, own in zip(self.net_size, self.size, strict=True))
+        unit = crop_back(x0.detach().cpu().float().numpy(), (top, left), self.size)
+        return Image(self.intensity.to_physical(unit).astype(np.float32), self.form)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A set ready for training. `train` and `holdout` are labelled records; `classes` fixes the class indices."""
+
+    scan: Scan
+    splits: Splits
+    classes: tuple[str, ...]
+    frame: Frame
+    fingerprint: str  # of the training split and the frame
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Real training images per class, the holdout included: what a user would train on."""
+        found = Counter(record.label for record in (*self.splits.train, *self.splits.holdout))
+        return {name: found[name] for name in self.classes}
+
+
+def prepare(
+    scan: Scan,
+    *,
+    size: tuple[int, int] | None = None,
+    fit_how: str = "pad",
+    window: tuple[float, float] | None = None,
+    holdout: float = 0.10,
+    seed: int = 0,
+    tell: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Splits and frame of a scan. Raises BadInput for missing labels, mixed forms, or sizes that no --size settles."""
+    splits = split(scan.records, holdout=holdout, seed=seed)
+    learnt = (*splits.train, *splits.holdout)
+    missing = [record.path for record in learnt if record.label is None]
+    if missing:
+        raise BadInput(
+            f"input: {missing[0]}: has no label ({len(missing)} images have none)",
+            "Put images in a sub-folder per class, or give --labels or --label-tag.",
+        )
+    form = _common_form(learnt)
+    size = _common_size(learnt, size)
+    intensity = fit_intensity(_decoded(scan, splits.train, tell), window)
+    frame = Frame(size, fit_how, intensity, output_form(resized(form, size, fit_how)))
+    mark = f"{fingerprint((*splits.train, *splits.holdout))}|{size}|{fit_how}|{intensity.to_json()}|{seed}"
+    return Prepared(scan, splits, scan.classes, frame, sha256_hex(mark.encode()))
+
+
+def pictures(prepared: Prepared, records: Sequence[Record], device: torch.device) -> Pictures:
+    """The tensors of `records`, in their order."""
+    index = {name: i for i, name in enumerate(prepared.classes)}
+    x0 = [prepared.frame.to_tensor(image) for image in _decoded(prepared.scan, records, None)]
+    label = torch.tensor([index[str(record.label)] for record in records], dtype=torch.int64)
+    channels, (height, width) = prepared.frame.form.channels, prepared.frame.net_size
+    stacked = torch.stack(x0) if x0 else torch.zeros((0, channels, height, width))
+    return Pictures(stacked.to(device), label.to(device))
+
+
+def _decoded(scan: Scan, records: Sequence[Record], tell: Callable[[int, int], None] | None) -> Iterable[Image]:
+    for done, record in enumerate(records):
+        yield read_pixels(scan, record)
+        if tell is not None:
+            tell(done + 1, len(records))
+
+
+def _common_form(records: Sequence[Record]) -> Form:
+    kinds = Counter((r.form.codec, r.form.dtype, r.form.channels) for r in records)
+    if len(kinds) > 1:
+        table = "; ".join(
+            f"{n} {codec} {dtype} with {ch} channel{'s' * (ch > 1)}" for (codec, dtype, ch), n in kinds.most_common()
+        )
+        raise BadInput(
+            f"input: the images are stored in different ways: {table}",
+            "Convert them to one form, or use --data on one kind.",
+        )
+    return records[0].form
+
+
+def _common_size(records: Sequence[Record], size: tuple[int, int] | None) -> tuple[int, int]:
+    sizes = Counter((r.form.height, r.form.width) for r in records)
+    if size is None:
+        if len(sizes) > 1:
+            table = "; ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(5))
+            smallest = min(min(pair) for pair in sizes)
+            raise BadInput(
+                f"input: the images have {len(sizes)} sizes: {table}",
+                f"Give --size, for example --size {smallest - smallest % 8}.",
+            )
+        size = next(iter(sizes))
+    if size[0] < 16 or size[1] < 16:
+        raise BadInput(f"input: {size[0]}x{size[1]} is too small to learn from", "16 pixels a side are the least.")
+    return size

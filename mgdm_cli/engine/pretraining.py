@@ -1,0 +1,170 @@
+"""Guide, judge and denoiser of a run, one after the other; each is kept when finished, the denoiser also on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgdm_cli.data.files import canonical, write_atomic
+from mgdm_cli.data.image import Record
+from mgdm_cli.data.splits import folds
+from mgdm_cli.errors import BadInput
+
+from . import weights
+from .classifying import (
+    NEARLY_CLEAN,
+    NOISE_AWARE,
+    ClassifySettings,
+    calibrate,
+    save_classifier,
+    skill,
+    train_classifier,
+)
+from .preparing import Prepared, pictures
+from .run import DENOISER, GUIDE, JUDGE, LOG, RunSettings, denoiser_header, new_classifier, new_model
+from .training import Tick, TrainState, begin, finished, train
+from .warp import WarpSettings
+
+CLASSIFIER_WARP = WarpSettings(probability=0.5)
+KEEP = 2  # checkpoints
+_CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened while a run was trained: `what` is "guide", "judge", "denoiser" or "note"."""
+
+    what: str
+    seen: int = 0
+    of: int = 0
+    loss: float | None = None
+    holdout: float | None = None
+    note: str = ""
+
+
+def record_key(record: Record) -> str:
+    """What names a record in a run's holdout: content, never a file name."""
+    return f"{record.sha256}#{'' if record.part is None else record.part}"
+
+
+def pretrain(
+    folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, *, save_every: float = 300.0
+) -> Iterator[Event]:
+    """Train what the run still lacks. The same settings give the same weights, however often this was interrupted."""
+    halves = folds(prepared.splits.train, 2, seed=settings.train.seed)
+    holdout = pictures(prepared, prepared.splits.holdout, device)
+    for index, (name, file, between) in enumerate((("guide", GUIDE, NOISE_AWARE), ("judge", JUDGE, NEARLY_CLEAN))):
+        if not (folder / file).is_file():
+            classify = ClassifySettings(settings.classifier_seen, between, seed=settings.train.seed + 11 * (index + 1))
+            net = new_classifier(settings, device, seed=classify.seed)
+            data = pictures(prepared, halves[index], device)
+            for tick in train_classifier(net, data, classify, warp=CLASSIFIER_WARP):
+                yield Event(name, tick.seen, settings.classifier_seen, tick.loss)
+            temperature, able = calibrate(net, holdout), skill(net, holdout)
+            save_classifier(folder / file, net, {"accuracy": [able.accuracy, able.lo, able.hi], "chance": able.chance})
+            note = f"holdout balanced accuracy {able.accuracy:.2f} [{able.lo:.2f}, {able.hi:.2f}], temperature {temperature:.2f}"
+            yield Event(name, settings.classifier_seen, settings.classifier_seen, note=note)
+    if not (folder / DENOISER).is_file():
+        yield from _denoiser(folder, prepared, prepared.splits.train, settings, device, save_every)
+
+
+def _denoiser(
+    folder: Path,
+    prepared: Prepared,
+    records: Sequence[Record],
+    settings: RunSettings,
+    device: torch.device,
+    save_every: float,
+) -> Iterator[Event]:
+    data, holdout = pictures(prepared, records, device), pictures(prepared, prepared.splits.holdout, device)
+    model = new_model(settings, device)
+    state = begin(model, settings.train)
+    for note in _resume(folder, state):
+        yield Event("note", note=note)
+    saved, goal = time.monotonic(), settings.train.seen
+    try:
+        for tick in train(state, data, holdout, settings.train, warp=settings.warp):
+            yield Event("denoiser", tick.seen, goal, tick.loss, tick.holdout)
+            _log(folder, tick)
+            if time.monotonic() - saved > save_every:
+                save_checkpoint(folder, state)
+                saved = time.monotonic()
+    except BaseException:
+        # Stopped on the way (a signal, a full disk, a closed generator): what was learnt is kept where it can be.
+        save_checkpoint(folder, state)
+        raise
+    if state.stopped:
+        yield Event(
+            "note",
+            note=f"holdout loss turned up: stopped at {state.step * settings.train.batch} images, the best average is kept",
+        )
+    curve = [[seen, round(loss, 6)] for seen, loss in state.history]
+    weights.save(
+        folder / DENOISER,
+        finished(state, settings.train),
+        denoiser_header(settings, holdout_curve=curve, stopped=state.stopped),
+    )
+    for path in _checkpoints(folder):
+        path.unlink()
+        path.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def save_checkpoint(folder: Path, state: TrainState) -> None:
+    """A new file, then its hash, then the older ones beyond `KEEP` go: the last good one is never overwritten."""
+    path = folder / f"checkpoint-{state.step:09d}.safetensors"
+    digest = weights.save(path, state.tensors(), {"kind": "checkpoint", **state.header()})
+    write_atomic(path.with_suffix(".sha256"), digest.encode())
+    for old in _checkpoints(folder)[KEEP:]:
+        old.unlink()
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def _resume(folder: Path, state: TrainState) -> Iterator[str]:
+    """Restore the newest whole checkpoint; says what it did."""
+    for path in _checkpoints(folder):
+        try:
+            if path.with_suffix(".sha256").read_text() != hashlib.sha256(path.read_bytes()).hexdigest():
+                raise BadInput(f"{path.name}: its hash does not match")
+            tensors, header = weights.load(path)
+            state.restore(tensors, header)
+        except (BadInput, OSError, KeyError) as error:
+            yield f"{path.name} is damaged ({error}); the one before it is used"
+            continue
+        yield f"continuing at step {state.step}"
+        return
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted((path for path in folder.iterdir() if _CHECKPOINT.fullmatch(path.name)), reverse=True)
+
+
+def _log(folder: Path, tick: Tick) -> None:
+    """One line for whoever draws the curve later; not part of the result."""
+    row: dict[str, Any] = {
+        "seen": tick.seen,
+        "loss": round(tick.loss, 6),
+        "holdout": tick.holdout,
+        "seconds": round(tick.seconds, 1),
+    }
+    with (folder / LOG).open("ab") as file:
+        file.write(canonical(row))
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the training log; lines cut short by a kill are left out."""
+    rows = []
+    for line in (folder / LOG).read_bytes().splitlines() if (folder / LOG).is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

@@ -1,0 +1,150 @@
+"""A run folder: what `train` writes and `sample` and `augment` read. Its settings are frozen when training begins."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mgdm_cli.data.files import canonical, sha256_file, write_atomic
+from mgdm_cli.data.image import Form
+from mgdm_cli.data.intensity import Intensity
+from mgdm_cli.diffusion.model import Model
+from mgdm_cli.diffusion.process import PROCESSES
+from mgdm_cli.errors import BadInput, MissingInput
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+from mgdm_cli.nets.unet import UNet, UNetSettings
+
+from . import weights
+from .classifying import load_classifier
+from .decoding import Parts
+from .preparing import Frame
+from .training import TrainSettings
+from .warp import WarpSettings
+
+SETTINGS, DENOISER, GUIDE, JUDGE, LOG = (
+    "settings.json",
+    "denoiser.safetensors",
+    "guide.safetensors",
+    "judge.safetensors",
+    "log.jsonl",
+)
+
+
+class RunSettings(BaseModel):
+    """Everything that fixes a training. `classes` is the class index of the model, stored here and never derived again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["mgdm-run-1"] = "mgdm-run-1"
+    version: str
+    date: str  # YYYYMMDD on which training began: the date in every mark
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    size: tuple[int, int]
+    fit: str
+    form: Form
+    intensity: Intensity
+    sigma_data: float
+    process: str
+    process_settings: dict[str, float]
+    unet: UNetSettings
+    classifier: ClassifierSettings
+    train: TrainSettings
+    warp: WarpSettings
+    classifier_seen: int
+    holdout: tuple[str, ...]  # "sha256#part" of the images set aside
+    patients_known: bool
+    inputs: str  # fingerprint of the training split and the frame
+    threads: int
+
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.size, self.fit, self.intensity, self.form)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) that the nets see."""
+        return (self.form.channels, *self.frame.net_size)
+
+
+def new_model(settings: RunSettings, device: torch.device) -> Model:
+    """A model with fresh weights, drawn from the run's seed."""
+    torch.manual_seed(settings.train.seed)
+    net = UNet(settings.unet).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(net, PROCESSES[settings.process](sigma_data=settings.sigma_data, **settings.process_settings))
+
+
+def new_classifier(settings: RunSettings, device: torch.device, *, seed: int) -> Classifier:
+    """A classifier with fresh weights, drawn from `seed`."""
+    torch.manual_seed(seed)
+    out: Classifier = Classifier(settings.classifier).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return out
+
+
+def write_settings(folder: Path, settings: RunSettings) -> None:
+    """Freeze the settings of a run."""
+    write_atomic(folder / SETTINGS, canonical(settings.model_dump(mode="json"), indent=1))
+
+
+def read_settings(folder: Path) -> RunSettings:
+    """The settings of a run. Raises MissingInput, BadInput."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise MissingInput(f"model: {folder.name}: no settings.json in it", "Name a folder that `mgdm train` wrote.")
+    try:
+        return RunSettings.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"model: settings.json: {where}: {first['msg']}", "Train again, or restore the file.") from error
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the run is complete."""
+    return all((folder / name).is_file() for name in (SETTINGS, GUIDE, JUDGE, DENOISER))
+
+
+def load_parts(folder: Path, settings: RunSettings, device: torch.device) -> tuple[Parts, dict[str, str]]:
+    """(the run's networks, ready to make images; hex sha256 of each weights file)."""
+    if not is_trained(folder):
+        raise BadInput(
+            f"model: {folder.name}: training has not finished", f"Continue it: mgdm train --data ... -o {folder.name}"
+        )
+    tensors, header = weights.load(folder / DENOISER)
+    if header.get("unet") != _json(asdict(settings.unet)):
+        raise BadInput(
+            "model: denoiser.safetensors: was made with other settings than settings.json says", "Restore the folder."
+        )
+    model = new_model(settings, device)
+    model.net.load_state_dict(tensors)
+    model.requires_grad_(False).eval()
+    guide, _ = load_classifier(folder / GUIDE, device)
+    judge, _ = load_classifier(folder / JUDGE, device)
+    hashes = {
+        name: sha256_file(folder / file) for name, file in (("denoiser", DENOISER), ("guide", GUIDE), ("judge", JUDGE))
+    }
+    return Parts(model, guide, judge, settings.shape, settings.sigma_data, device), hashes
+
+
+def denoiser_header(settings: RunSettings, **more: Any) -> dict[str, Any]:
+    """What the header of the denoiser's file says: enough to rebuild it, and no clock."""
+    return {
+        "kind": "denoiser",
+        "unet": _json(asdict(settings.unet)),
+        "process": settings.process,
+        "process_settings": settings.process_settings,
+        "sigma_data": settings.sigma_data,
+        "classes": list(settings.classes),
+        "intensity": settings.intensity.model_dump(mode="json"),
+        **more,
+    }
+
+
+def _json(value: Any) -> Any:
+    import json
+
+    return json.loads(json.dumps(value))

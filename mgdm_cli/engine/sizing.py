@@ -1,0 +1,132 @@
+"""How long training and generation will take here, measured on a few real steps; and a run's settings that fit a budget."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from mgdm_cli import __version__
+from mgdm_cli.diffusion.types import Cond
+from mgdm_cli.errors import NeedsTraining
+from mgdm_cli.nets.classifier import ClassifierSettings
+from mgdm_cli.nets.unet import UNetSettings
+
+from . import warp as warping
+from .classifying import NOISE_AWARE, ClassifySettings, train_classifier
+from .device import bf16
+from .preparing import Prepared
+from .pretraining import CLASSIFIER_WARP, record_key
+from .run import RunSettings, new_classifier, new_model
+from .training import Pictures, TrainSettings, begin, train
+
+LEAST_SEEN = 20_000  # training images below which a denoiser from scratch is not worth its name
+CLASSIFIER_SHARE = 0.08  # of the budget, for each of the two classifiers
+CLASSIFIER_SEEN = (6_000, 40_000)
+OVERHEAD = 1.06  # looks at the holdout, checkpoints, reading
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Measured images a second of each kind of training step."""
+
+    denoiser: float
+    classifier: float
+
+    def seconds(self, seen: int, classifier_seen: int) -> float:
+        """Time that a training takes."""
+        return OVERHEAD * (seen / self.denoiser + 2 * classifier_seen / self.classifier)
+
+
+def settings_for(
+    prepared: Prepared, data: Pictures, *, seed: int, flip: bool, date: str, width: int = UNetSettings.width
+) -> RunSettings:
+    """A run's settings for this set, before its length is known (`seen` is the least)."""
+    frame = prepared.frame
+    channels, classes = frame.form.channels, len(prepared.classes)
+    patch = 2 if max(frame.net_size) >= 64 else 1
+    spread = float(data.x0.std())
+    smallest = min(prepared.counts.values())
+    return RunSettings(
+        version=__version__,
+        date=date,
+        classes=prepared.classes,
+        counts=prepared.counts,
+        size=frame.size,
+        fit=frame.fit,
+        form=frame.form,
+        intensity=frame.intensity,
+        sigma_data=spread,
+        process="edm",
+        process_settings={"mean": -0.8, "spread": 1.4},
+        unet=UNetSettings(channels, classes, width=width, patch=patch, warp=warping.WIDTH),
+        classifier=ClassifierSettings(channels, classes, spread, patch=patch),
+        train=TrainSettings(LEAST_SEEN, seed=seed),
+        warp=replace(warping.strong(smallest), flip=flip),
+        classifier_seen=CLASSIFIER_SEEN[0],
+        holdout=tuple(sorted(record_key(record) for record in prepared.splits.holdout)),
+        patients_known=prepared.splits.patients_known,
+        inputs=prepared.fingerprint,
+        threads=torch.get_num_threads(),
+    )
+
+
+def measure(settings: RunSettings, data: Pictures, device: torch.device, *, steps: int = 4) -> Pace:
+    """The pace of a few true training steps of fresh networks of these settings."""
+    state = begin(new_model(settings, device), settings.train)
+    empty = Pictures(data.x0[:0], data.label[:0])
+    ticks = train(state, data, empty, settings.train, warp=settings.warp, tick_every=1)
+    denoiser = settings.train.batch / _typical(lambda: next(ticks), steps)
+    classify = ClassifySettings(10**6, NOISE_AWARE)
+    several = train_classifier(new_classifier(settings, device, seed=0), data, classify, warp=CLASSIFIER_WARP)
+    return Pace(denoiser, 10 * classify.batch / _typical(lambda: next(several), 2))
+
+
+def _typical(step: Callable[[], object], times: int) -> float:
+    """Median seconds of `times` calls after a first one, which pays for what is only done once."""
+    step()
+    spans = []
+    for _ in range(times):
+        started = time.perf_counter()
+        step()
+        spans.append(time.perf_counter() - started)
+    return statistics.median(spans)
+
+
+def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, seen: int | None) -> RunSettings:
+    """Settings whose training takes `seconds`, or sees `seen` images. Raises NeedsTraining when the budget is too small."""
+    if seen is not None:
+        classifier_seen = min(max(seen // 3, CLASSIFIER_SEEN[0]), CLASSIFIER_SEEN[1])
+        return settings.model_copy(
+            update={"train": replace(settings.train, seen=seen), "classifier_seen": classifier_seen}
+        )
+    if seconds is None:
+        raise ValueError("either a number of images or a time is needed")
+    low, high = CLASSIFIER_SEEN
+    classifier_seen = min(max(int(pace.classifier * seconds * CLASSIFIER_SHARE), low), high)
+    possible = int((seconds / OVERHEAD - 2 * classifier_seen / pace.classifier) * pace.denoiser)
+    if possible < LEAST_SEEN:
+        minutes = -(-pace.seconds(LEAST_SEEN, low) // 60)
+        raise NeedsTraining(
+            f"training: the budget of {seconds / 60:.3g} min is too short: on this machine this set needs {minutes:.0f} min at least "
+            f"(measured: {pace.denoiser:.0f} training images a second)",
+            f"Say --budget {minutes:.0f}m, choose a smaller --size, or train apart: mgdm train --budget 2h -o RUN, then --model RUN.",
+        )
+    return settings.model_copy(
+        update={"train": replace(settings.train, seen=possible), "classifier_seen": classifier_seen}
+    )
+
+
+def seconds_per_evaluation(settings: RunSettings, device: torch.device, block: int) -> float:
+    """Median seconds of one U-Net evaluation of one image, in blocks, measured on fresh weights."""
+    denoise = new_model(settings, device).eval().bind(Cond(torch.zeros(block, dtype=torch.int64, device=device)))
+    x = torch.zeros((block, *settings.shape), device=device)
+
+    def once() -> None:
+        with bf16(device):
+            denoise(x, 1.0)
+
+    return _typical(once, 3) / block

@@ -1,0 +1,227 @@
+"""Training of the denoiser: a generator of ticks; state that can be saved at any step and continues bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mgdm_cli.data.batches import class_weights
+from mgdm_cli.diffusion.loss import denoising_loss
+from mgdm_cli.diffusion.model import Model
+from mgdm_cli.diffusion.types import NULL, Cond
+
+from . import warp as warping
+from .device import bf16, seeded
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`seen`: training images to consume in all; the learning rate and the EMA are functions of the share of it that is done."""
+
+    seen: int
+    batch: int = 16  # small: under a budget of images, steps are worth more than quiet gradients
+    rate: float = 8e-4
+    warm_up: int = 200  # steps
+    drop_label: float = 0.1
+    balance: float = 0.5  # class weight in a batch: count ** (1 - balance); 0 as found, 1 equal
+    average: float = 0.08  # width of the EMA as a share of training (Karras et al. 2024, section 3.1)
+    check_every: int = 250  # steps between looks at the holdout
+    patience: int = 4  # looks above the best by `turn` before training stops
+    turn: float = 0.02
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return max(math.ceil(self.seen / self.batch), 1)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A set in memory: x0 (N, C, H, W) float32 in [-1, 1], label (N,) int64."""
+
+    x0: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happened: `loss` is the mean since the last tick, `holdout` the EMA's loss on the holdout when it was looked at."""
+
+    seen: int
+    loss: float
+    holdout: float | None
+    seconds: float
+    stopped: bool = False
+
+
+@dataclass
+class TrainState:
+    """Everything that a resumed training needs, and no clock."""
+
+    model: Model
+    optimizer: torch.optim.Optimizer
+    ema: dict[str, Tensor]
+    best: dict[str, Tensor]
+    step: int = 0
+    best_holdout: float = math.inf
+    above: int = 0
+    history: list[tuple[int, float]] = field(default_factory=list)
+    stopped: bool = False
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat tensors of weights, averages and the optimizer's moments."""
+        out = {f"net.{k}": v for k, v in self.model.net.state_dict().items()}
+        out |= {f"ema.{k}": v for k, v in self.ema.items()} | {f"best.{k}": v for k, v in self.best.items()}
+        names = [name for name, _ in self.model.net.named_parameters()]
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            out |= {f"adam.{names[index]}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        return out
+
+    def header(self) -> dict[str, object]:
+        return {
+            "step": self.step,
+            "best_holdout": self.best_holdout,
+            "above": self.above,
+            "history": self.history,
+            "stopped": self.stopped,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], header: dict[str, object]) -> None:
+        """Put back what `tensors` and `header` gave."""
+        self.model.net.load_state_dict(_under("net.", tensors))
+        for target, prefix in ((self.ema, "ema."), (self.best, "best.")):
+            target.clear()
+            target.update({k: v.to(self._device()) for k, v in _under(prefix, tensors).items()})
+        names = [name for name, _ in self.model.net.named_parameters()]
+        state = self.optimizer.state_dict()
+        state["state"] = {i: moments for i, name in enumerate(names) if (moments := _under(f"adam.{name}.", tensors))}
+        self.optimizer.load_state_dict(state)
+        self.step, self.above = int(str(header["step"])), int(str(header["above"]))
+        self.best_holdout, self.stopped = float(str(header["best_holdout"])), bool(header["stopped"])
+        self.history = [(int(a), float(b)) for a, b in header["history"]]  # type: ignore[attr-defined]
+
+    def _device(self) -> torch.device:
+        return next(self.model.net.parameters()).device
+
+
+def begin(model: Model, settings: TrainSettings) -> TrainState:
+    """A fresh state. AdamW; the EMA starts as the weights."""
+    optimizer = torch.optim.AdamW(model.net.parameters(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    ema = {k: v.detach().clone() for k, v in model.net.state_dict().items()}
+    return TrainState(model, optimizer, ema, {})
+
+
+def train(
+    state: TrainState,
+    data: Pictures,
+    holdout: Pictures,
+    settings: TrainSettings,
+    *,
+    warp: warping.WarpSettings,
+    tick_every: int = 10,
+) -> Iterator[Tick]:
+    """Train until `settings.seen` images are consumed or the holdout loss turns up; yields every `tick_every` steps.
+
+    The draw of step s depends on (seed, s) alone, so that a resumed training repeats an uninterrupted one bit for bit.
+    """
+    weights = class_weights(data.label, settings.balance)
+    started, losses = time.monotonic(), []
+    while state.step < settings.steps and not state.stopped:
+        losses.append(_one_step(state, data, weights, settings, warp))
+        look = state.step % settings.check_every == 0 or state.step == settings.steps
+        seen_now = _look(state, holdout, settings) if look and len(holdout.label) else None
+        if look or state.step % tick_every == 0:
+            mean = float(torch.stack(losses).mean())
+            if not math.isfinite(mean):
+                raise FloatingPointError(f"the loss is {mean} at step {state.step}")
+            yield Tick(state.step * settings.batch, mean, seen_now, time.monotonic() - started, state.stopped)
+            losses = []
+
+
+def _one_step(
+    state: TrainState, data: Pictures, weights: Tensor, settings: TrainSettings, warp: warping.WarpSettings
+) -> Tensor:
+    model, device = state.model, data.x0.device
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
+    pick = torch.multinomial(weights, settings.batch, replacement=True, generator=generator)
+    how = warping.draw(settings.batch, warp, generator)
+    sigma = model.process.draw(settings.batch, generator)
+    eps = torch.randn(settings.batch, *data.x0.shape[1:], generator=generator)
+    drop = torch.rand(settings.batch, generator=generator) < settings.drop_label
+    x0 = warping.apply(data.x0[pick.to(device)], how.to(device))
+    label = torch.where(drop.to(device), NULL, data.label[pick.to(device)])
+    for group in state.optimizer.param_groups:
+        group["lr"] = _rate(state.step, settings)
+    model.train()
+    with seeded(settings.seed * 1_000_003 + state.step, device), bf16(device):
+        loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, how.to(device))).mean()
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    _average(state, settings)
+    return loss.detach()
+
+
+def _rate(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a half cosine to 0 at the end."""
+    warm = min(settings.warm_up, max(settings.steps // 10, 1))
+    return settings.rate * min((step + 1) / warm, 1.0) * (1 + math.cos(math.pi * step / settings.steps)) / 2
+
+
+def _average(state: TrainState, settings: TrainSettings) -> None:
+    """Power-function EMA: its width is a fixed share of the training so far (Karras et al. 2024, equation 123)."""
+    power = 1 / settings.average - 3  # close to the exact root for widths under 0.15
+    keep = (1 - 1 / state.step) ** (power + 1)
+    with torch.no_grad():
+        mine = state.model.net.state_dict()
+        torch._foreach_lerp_(list(state.ema.values()), [mine[k] for k in state.ema], 1 - keep)
+
+
+def _look(state: TrainState, holdout: Pictures, settings: TrainSettings) -> float:
+    """The EMA's loss on the holdout; keeps the best average and notices when the loss has turned up."""
+    now = {k: v.clone() for k, v in state.model.net.state_dict().items()}
+    state.model.net.load_state_dict(state.ema)
+    loss = holdout_loss(state.model, holdout)
+    state.model.net.load_state_dict(now)
+    state.history.append((state.step * settings.batch, loss))
+    if loss < state.best_holdout:
+        state.best_holdout, state.above = loss, 0
+        state.best = {k: v.clone() for k, v in state.ema.items()}
+    elif loss > state.best_holdout * (1 + settings.turn):
+        state.above += 1
+        state.stopped = state.above >= settings.patience
+    return loss
+
+
+@torch.no_grad()
+def holdout_loss(model: Model, data: Pictures, *, draws: int = 4, batch: int = 64) -> float:
+    """Mean denoising loss over fixed sigmas and noises, so that two looks differ by the weights alone."""
+    model.eval()
+    generator = torch.Generator().manual_seed(7)
+    total, n = 0.0, min(len(data.label), 256)
+    for _ in range(draws):
+        sigma = model.process.draw(n, generator).to(data.x0.device)
+        eps = torch.randn(n, *data.x0.shape[1:], generator=generator).to(data.x0.device)
+        for at in range(0, n, batch):
+            to = slice(at, min(at + batch, n))
+            with bf16(data.x0.device):
+                total += float(denoising_loss(model, data.x0[to], sigma[to], eps[to], Cond(data.label[to])).sum())
+    return total / (draws * n)
+
+
+def finished(state: TrainState, settings: TrainSettings) -> dict[str, Tensor]:
+    """The weights to keep: the average at the end, or the best one where the holdout loss has turned up since."""
+    last = state.history[-1][1] if state.history else -math.inf
+    turned = state.stopped or last > state.best_holdout * (1 + settings.turn)
+    return state.best if turned and state.best else state.ema
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,42 @@
+"""Weights on disk: safetensors with the settings in the header; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from mgdm_cli.data.files import write_atomic
+from mgdm_cli.errors import BadInput, MissingInput
+
+
+def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    """Write the file whole or not at all; returns its hex sha256."""
+    data = to_bytes(
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"mgdm": json.dumps(header, sort_keys=True)}
+    )
+    write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors on the CPU, header). Raises BadInput for a damaged file or one of another kind."""
+    if path.suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
+        raise BadInput(
+            f"model: {path.name}: mgdm reads safetensors only, never pickled weights", "convert it to safetensors"
+        )
+    if not path.is_file():
+        raise MissingInput(f"model: {path.name}: no such file", "name a folder that `mgdm train` wrote")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["mgdm"])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise BadInput(
+            f"model: {path.name}: damaged or not written by mgdm", "train again, or restore the file"
+        ) from error

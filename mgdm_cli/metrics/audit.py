@@ -1,0 +1,189 @@
+"""Everything that `evaluate` says in numbers about a synthetic set, from features, probabilities and copy scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.metrics import diversity
+from mgdm_cli.metrics.copies import Calibration, CopyScorer, Scores, calibrate
+from mgdm_cli.metrics.fidelity import Estimate, frechet, kernel_distance, with_interval
+from mgdm_cli.metrics.labels import clopper_pearson, entropy, most_by_chance, wilson
+from mgdm_cli.metrics.planting import Planted, planted_copies
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Images = NDArray[np.float32]
+
+LEAST = 10  # images of a class below which its distances are not given
+MUST_FIND = ("exact", "JPEG", "contrast", "flip", "shift")  # without these the copy test has too little power
+POWER = 0.95  # share of planted copies of each of those kinds that must be found
+
+
+@dataclass(frozen=True)
+class Space:
+    """One set in the feature space: features (N,F), labels (N,) and patients (N,); each image its own where empty."""
+
+    features: Array
+    label: Labels
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One set as a judge sees it: class probabilities (N,K) and the labels (N,) that it has."""
+
+    probabilities: Array
+    label: Labels
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean distance between images of a set with its interval, beside the same of the real ones."""
+
+    value: float
+    lo: float
+    hi: float
+    real: float
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Distances over all classes (equal shares of each class in both sets), and class by class."""
+
+    frechet: Estimate
+    kernel: Estimate
+    by_class: dict[str, Estimate]  # kernel distance
+    spread: dict[str, Spread]  # diversity within a class
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of one class, or of all: share whose label the judge sees, with interval, beside that of unseen real images."""
+
+    name: str
+    share: float
+    lo: float
+    hi: float
+    n: int
+    real: float | None
+    entropy: float  # mean, nats
+    real_entropy: float | None
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copy scores of the synthetic set, how many count as copies, and what the test is able to find here."""
+
+    scores: Scores
+    calibration: Calibration
+    flagged: NDArray[np.bool_]
+    interval: tuple[float, float]  # of the share flagged (Clopper-Pearson)
+    by_chance: int  # flagged images that alpha explains, but for 1 in 100 sets of this size
+    planted: tuple[Planted, ...]
+
+    @property
+    def powerful(self) -> bool:
+        """Whether the planted copies of every kind that must be found were found."""
+        return all(p.found >= POWER * p.planted for p in self.planted if p.kind in MUST_FIND)
+
+    @property
+    def auditable(self) -> bool:
+        """Whether a threshold exists."""
+        return self.calibration.threshold.value is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether more images count as copies than chance explains."""
+        return int(self.flagged.sum()) > self.by_chance
+
+
+def fidelity(real: Space, synthetic: Space, classes: Sequence[str], *, draws: int = 200, seed: int = 0) -> Fidelity:
+    """Distances of `synthetic` from `real`, the classes in equal shares, so that the balance itself does not count."""
+    a, b = matched(real.label, synthetic.label, seed=seed)
+    groups = np.asarray(real.groups or [str(i) for i in range(len(real.label))])
+    whole = {
+        metric.__name__: with_interval(
+            metric, real.features[a], synthetic.features[b], groups=list(groups[a]), draws=draws, seed=seed
+        )
+        if min(len(a), len(b)) >= LEAST
+        else Estimate(None, n=(len(a), len(b)), reason=f"{min(len(a), len(b))} images are too few")
+        for metric in (frechet, kernel_distance)
+    }
+    by_class, spread = {}, {}
+    for k, name in enumerate(classes):
+        mine, theirs = np.flatnonzero(real.label == k), np.flatnonzero(synthetic.label == k)
+        if len(theirs) == 0:
+            continue
+        few = min(len(mine), len(theirs))
+        if few < LEAST:
+            by_class[name] = Estimate(None, n=(len(mine), len(theirs)), reason=f"{few} images are too few")
+            continue
+        own = list(groups[mine])
+        by_class[name] = with_interval(
+            kernel_distance, real.features[mine], synthetic.features[theirs], groups=own, draws=draws, seed=seed
+        )
+        value, lo, hi = diversity.spread(synthetic.features[theirs], draws=draws, seed=seed)
+        spread[name] = Spread(value, lo, hi, diversity.spread(real.features[mine], groups=own, draws=1, seed=seed)[0])
+    return Fidelity(whole["frechet"], whole["kernel_distance"], by_class, spread)
+
+
+def matched(first: Labels, second: Labels, *, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices into both sets that hold each common class equally often: as often as the smaller set has it."""
+    generator = np.random.default_rng(seed)
+    chosen: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    for k in np.intersect1d(first, second):
+        places = [np.flatnonzero(label == k) for label in (first, second)]
+        size = min(len(p) for p in places)
+        for into, p in zip(chosen, places, strict=True):
+            into.append(generator.permutation(p)[:size])
+    empty = np.empty(0, dtype=np.int64)
+    return np.sort(np.concatenate([empty, *chosen[0]])), np.sort(np.concatenate([empty, *chosen[1]]))
+
+
+def agreements(real: Judged, synthetic: Judged, classes: Sequence[str]) -> tuple[Agreement, ...]:
+    """Agreement with the judge of every class that has synthetic images, and first of all of them together."""
+    out = []
+    for name, k in (("all classes", None), *((name, k) for k, name in enumerate(classes))):
+        mine = np.ones(len(synthetic.label), bool) if k is None else synthetic.label == k
+        if not mine.any():
+            continue
+        right = (synthetic.probabilities[mine].argmax(axis=1) == synthetic.label[mine]).sum()
+        n = int(mine.sum())
+        share, unsure = _real(real, synthetic.label, k)
+        unsure_here = float(entropy(synthetic.probabilities[mine]).mean())
+        out.append(Agreement(name, right / n, *wilson(int(right), n), n, share, unsure_here, unsure))
+    return tuple(out)
+
+
+def _real(real: Judged, synthetic: Labels, k: int | None) -> tuple[float | None, float | None]:
+    """(share the judge gets right, mean entropy) of real images of class k; for all, in the synthetic set's shares."""
+    weight = np.zeros(len(real.label))
+    for c in np.unique(synthetic) if k is None else [k]:
+        inside = real.label == c
+        if not inside.any():
+            return None, None
+        weight[inside] = (synthetic == c).mean() / inside.sum() if k is None else 1.0 / inside.sum()
+    right = real.probabilities.argmax(axis=1) == real.label
+    return float(weight @ right), float(weight @ entropy(real.probabilities))
+
+
+def copies(
+    scorer: CopyScorer,
+    train: Images,
+    holdout: Images | None,
+    synthetic: Images,
+    *,
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> Copies:
+    """Copy scores of synthetic images (S,C,H,W) against `scorer`, prepared from `train` (N,C,H,W)."""
+    calibration = calibrate(scorer, holdout, alpha=alpha, seed=seed)
+    scores = scorer.score(synthetic)
+    flagged = calibration.threshold.flags(scores.score)
+    planted = planted_copies(scorer, train, calibration.threshold, seed=seed)
+    interval = clopper_pearson(int(flagged.sum()), len(flagged))
+    return Copies(scores, calibration, flagged, interval, most_by_chance(len(flagged), alpha), planted)

@@ -1,0 +1,260 @@
+"""How close each image comes to a copy of a training image, and the threshold below which it counts as one.
+
+The feature needs no download. An image is averaged over its channels and, by area, down to at most 32 pixels a side.
+The band between two Gaussians of 1.2 and 3 pixels is kept: brightness and slow shading do not count, nor do noise and
+the traces of JPEG. The central window of each training image is slid over it by up to 5 pixels each way, as it stands
+and mirrored left to right; for the nearest ones it is also moved by parts of a pixel, turned and zoomed a little
+(tangent.py). The best normalised cross-correlation `ncc` gives the distance `d = sqrt(2 - 2 ncc)` of the two windows
+at unit norm. What is near differs between data sets, so the score is relative: `d1 / mean(d1..d50)` over the 50
+nearest training images (Carlini et al. 2023, "Extracting Training Data from Diffusion Models", section 5): 0 for a
+copy, nearer to 1 for a new image.
+
+A score is a function of the one image and the training set alone: each image is searched by itself in products of a
+fixed shape, and the nearest ones are measured again in double precision. Neither order nor company changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mgdm_cli.errors import BadInput
+from mgdm_cli.metrics.tangent import refined
+
+SIDE = 32  # longer side in pixels after area averaging
+COARSE, FINE = 3.0, 1.2  # pixels at that size: slower and faster changes than these do not count
+SHIFT = 5  # pixels at that size, each way
+NEIGHBOURS = 50  # training images in the mean distance
+SPARE = 14  # more candidates than needed go from the single-precision search to the double-precision measure
+FLAT = 1e-6  # norm of a window without content
+COLUMNS = 8192  # training images in one product
+SAME = 0.25  # a real image four times nearer to one training image than to its surroundings shows the same thing
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of S images: `score` (S,), lower is closer to a copy; `nearest` (S,) training index; `distance` (S,) in 0..2."""
+
+    score: Array
+    nearest: NDArray[np.int64]
+    distance: Array
+
+    @property
+    def ncc(self) -> Array:
+        """Best normalised cross-correlation with the nearest training image (S,), 1 for the same picture."""
+        return 1.0 - self.distance**2 / 2.0
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """`value` flags a really new image with probability `alpha` at most; None where too few calibrate it (`reason`)."""
+
+    value: float | None
+    alpha: float
+    calibrated_on: int
+    reason: str = ""
+
+    def flags(self, score: Array) -> NDArray[np.bool_]:
+        """True (S,) where the image counts as a copy."""
+        if self.value is None:
+            return np.zeros(score.shape, dtype=bool)
+        return np.asarray(score <= self.value)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of images that the model cannot have copied, the threshold they give, and where they came from."""
+
+    scores: Array
+    threshold: Threshold
+    source: str  # "holdout" or "training, leave-one-patient-out"
+    same_as_training: int  # images of the source left out because another training image shows the same thing
+
+
+class CopyScorer:
+    """Scores images against one prepared training set."""
+
+    def __init__(
+        self, train: NDArray[np.float32], *, groups: Sequence[str] | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        """`train` (N,C,H,W) in any linear units; `groups` (N,) patients, used by `leave_one_out` alone."""
+        if train.ndim != 4 or len(train) < 2:
+            raise BadInput(
+                f"copy score: the training set has shape {train.shape}", "At least two images of one size are needed."
+            )
+        self.shape = train.shape[1:]
+        self.device = torch.device(device)
+        self.groups = np.asarray([str(i) for i in range(len(train))] if groups is None else list(groups))
+        self._detail = _detail(train)
+        tall, wide = _margin(self._detail.shape)
+        height, width = self._detail.shape[1:]
+        centre = self._detail[:, tall : height - tall, wide : width - wide]
+        self._windows = _unit(centre).astype(np.float32)
+        self._search = torch.from_numpy(self._windows).to(self.device).T.contiguous()  # (D, N)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def score(self, images: NDArray[np.float32]) -> Scores:
+        """`Scores` of images (S,C,H,W), in the units and at the size of the training set."""
+        if images.ndim != 4 or images.shape[1:] != self.shape:
+            raise BadInput(
+                f"copy score: images of shape {images.shape[1:]} against training images of shape {self.shape}",
+                "Both must have the same size and channels.",
+            )
+        return _gather([self._one(_detail(image[None])[0], None) for image in images])
+
+    def leave_one_out(self, *, limit: int = 400, seed: int = 0) -> tuple[Scores, NDArray[np.int64]]:
+        """`Scores` of up to `limit` training images, each against those of other patients, and their indices (M,)."""
+        order = np.random.default_rng(seed).permutation(len(self))[:limit]
+        chosen = np.sort(order).astype(np.int64)
+        found = [self._one(self._detail[i], self.groups != self.groups[i]) for i in chosen]
+        return _gather(found), chosen
+
+    def _one(self, detail: Array, allowed: NDArray[np.bool_] | None) -> tuple[float, int, float]:
+        """Score, nearest index and distance of one prepared image (h,w) against the allowed training images."""
+        patches = _unit(_patches(detail))
+        ncc = self._coarse(patches.astype(np.float32))
+        if allowed is not None:
+            ncc = np.where(allowed, ncc, -2.0)
+        usable = len(self) if allowed is None else int(allowed.sum())
+        if usable == 0:
+            raise BadInput("copy score: all training images belong to one patient", "Give patients, or more of them.")
+        best = np.argsort(-ncc, kind="stable")[: min(NEIGHBOURS + SPARE, usable)]
+        exact = _exact(detail, patches, self._windows[best].astype(np.float64))
+        distance = np.sqrt(np.maximum(2.0 - 2.0 * exact, 0.0))
+        order = np.lexsort((best, distance))[:NEIGHBOURS]
+        mean = float(distance[order].mean())
+        nearest = float(distance[order[0]])
+        return (nearest / mean if mean > 0 else 0.0), int(best[order[0]]), nearest
+
+    def _coarse(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Best correlation (N,) over all shifts and both mirrorings, in single precision, from patches (P, D)."""
+        query = torch.from_numpy(patches).to(self.device)
+        parts = [(query @ chunk).amax(dim=0) for chunk in torch.split(self._search, COLUMNS, dim=1)]
+        return np.asarray(torch.cat(parts).cpu().numpy(), dtype=np.float32)
+
+
+def threshold(calibration: Array, alpha: float = 0.01) -> Threshold:
+    """Conformal threshold: the floor(alpha (m + 1))-th smallest of m calibration scores.
+
+    A new image, exchangeable with the calibration images, scores at or below it with probability `alpha` at most
+    (Vovk, Gammerman & Shafer 2005). It needs m >= 1 / alpha - 1 images; with fewer nothing is flagged.
+    """
+    m = len(calibration)
+    rank = int(np.floor(alpha * (m + 1) + 1e-9))
+    if rank < 1:
+        return Threshold(None, alpha, m, f"{m} calibration images; {_needed(alpha)} are needed at {alpha:g}")
+    return Threshold(float(np.sort(calibration)[rank - 1]), alpha, m)
+
+
+def calibrate(
+    scorer: CopyScorer, holdout: NDArray[np.float32] | None, *, alpha: float = 0.01, limit: int = 400, seed: int = 0
+) -> Calibration:
+    """The threshold from the holdout; where that is too small, from training images scored against other patients.
+
+    A real image that shows what another patient's training image shows (a duplicate under another name, the next frame
+    of one examination) is not new and would blunt the threshold: scores below `SAME` are left out and counted.
+    """
+    source, score = "holdout", np.empty(0)
+    if holdout is not None and len(holdout) >= _needed(alpha):
+        score = scorer.score(holdout).score
+    if int((score >= SAME).sum()) < _needed(alpha):
+        source, score = "training, leave-one-patient-out", scorer.leave_one_out(limit=limit, seed=seed)[0].score
+    new = score[score >= SAME]
+    return Calibration(new, threshold(new, alpha), source, len(score) - len(new))
+
+
+def _needed(alpha: float) -> int:
+    """Calibration images without which no threshold of level `alpha` exists."""
+    return int(np.ceil(1.0 / alpha - 1e-9)) - 1
+
+
+def percentile(calibration: Array, score: Array) -> Array:
+    """Share (S,) of calibration scores at or below each score: 0 where it is nearer to a copy than all of them."""
+    if len(calibration) == 0:
+        return np.full(score.shape, np.nan)
+    return np.searchsorted(np.sort(calibration), score, side="right") / len(calibration)
+
+
+def _gather(found: list[tuple[float, int, float]]) -> Scores:
+    """One `Scores` from single results."""
+    return Scores(
+        np.array([f[0] for f in found], dtype=np.float64),
+        np.array([f[1] for f in found], dtype=np.int64),
+        np.array([f[2] for f in found], dtype=np.float64),
+    )
+
+
+def _detail(images: NDArray[np.float32]) -> Array:
+    """The band of images (N,C,H,W) that is compared: (N,h,w), grey, at most `SIDE` pixels a side."""
+    height, width = images.shape[2:]
+    longer = max(height, width)
+    rows = height if longer <= SIDE else max(1, round(height * SIDE / longer))
+    columns = width if longer <= SIDE else max(1, round(width * SIDE / longer))
+    small = _averaging(height, rows) @ images.astype(np.float64).mean(axis=1) @ _averaging(width, columns).T
+    fine = _smoothing(rows, FINE) @ small @ _smoothing(columns, FINE).T
+    return np.asarray(fine - _smoothing(rows, COARSE) @ small @ _smoothing(columns, COARSE).T)
+
+
+@lru_cache
+def _averaging(long: int, short: int) -> Array:
+    """Matrix (short, long) of area averages: each output pixel is the mean of the stretch that it covers."""
+    edges = np.arange(short + 1) * (long / short)
+    pixels = np.arange(long)
+    lo = np.maximum(edges[:-1, None], pixels[None, :])
+    hi = np.minimum(edges[1:, None], pixels[None, :] + 1)
+    return np.asarray(np.clip(hi - lo, 0.0, None) * (short / long))
+
+
+@lru_cache
+def _smoothing(length: int, sigma: float) -> Array:
+    """Matrix (length, length) of a Gaussian, `sigma` in pixels, cut at 4 sigma and mirrored at the borders."""
+    radius = int(4 * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    matrix = np.zeros((length, length))
+    for offset, weight in zip(offsets, weights, strict=True):
+        at = (np.arange(length) + offset) % (2 * length)
+        np.add.at(matrix, (np.arange(length), np.where(at < length, at, 2 * length - 1 - at)), weight)
+    return matrix
+
+
+def _exact(detail: Array, patches: Array, windows: Array) -> Array:
+    """Correlation (N,) with training windows (N,D) at the best shift, and after the small move that suits it best."""
+    at_shifts = patches @ windows.T
+    where = at_shifts.argmax(axis=0)
+    tall, wide = _margin(detail.shape)
+    view, place = np.divmod(where, len(patches) // 2)
+    views = np.stack([detail, detail[:, ::-1]])
+    size = (detail.shape[0] - 2 * tall, detail.shape[1] - 2 * wide)
+    moved = refined(views, view, np.divmod(place, 2 * wide + 1), size, windows)
+    return np.asarray(np.maximum(at_shifts[where, np.arange(len(windows))], moved))
+
+
+def _margin(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns around the central window of (..., h, w): the shift searched, less in very small images."""
+    return min(SHIFT, shape[-2] // 4), min(SHIFT, shape[-1] // 4)
+
+
+def _patches(detail: Array) -> Array:
+    """All shifted windows of one image (h,w), as it stands and mirrored: (P, h - 2m, w - 2m)."""
+    tall, wide = _margin(detail.shape)
+    size = (detail.shape[0] - 2 * tall, detail.shape[1] - 2 * wide)
+    both = [np.lib.stride_tricks.sliding_window_view(d, size).reshape(-1, *size) for d in (detail, detail[:, ::-1])]
+    return np.concatenate(both)
+
+
+def _unit(windows: Array) -> Array:
+    """Windows (P,h,w) less their mean, as vectors (P,D) of norm 1; a flat window stays zero and is near to nothing."""
+    flat = (windows - windows.mean(axis=(1, 2), keepdims=True)).reshape(len(windows), -1)
+    norm = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.asarray(np.where(norm > FLAT, flat / np.maximum(norm, FLAT), 0.0))

@@ -1,0 +1,203 @@
+"""How far a synthetic set lies from the real one in a feature space: two distances, each with interval and baseline.
+
+Sets are features (N, F); all statistics are in double precision. A distance alone says little: it depends on the
+features, and the Frechet distance also on the number of images. So each comes with the same distance between two
+halves of the real images, and with the ratio of the two at equal numbers: about 1 where the synthetic images might be
+one more sample of the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.errors import BadInput
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Distance = Callable[[Array, Array], float]
+
+LEVEL = 0.95  # of every interval
+HALVES = 10  # random splits of the real images that the baseline is the mean of
+MOST = 2500  # images of a set that enter a distance
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A distance with its interval; `value` None where it is not given (`reason`). `n`: real and synthetic images used.
+
+    `baseline` is the mean size of the same distance between two halves of the real images, and `ratio` what the
+    synthetic images give in place of one half, against it (None for the kernel distance: see `_baseline`).
+    """
+
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+    baseline: float | None = None
+    ratio: float | None = None
+    n: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+
+def frechet(a: Array, b: Array) -> float:
+    """Frechet distance of the Gaussians fitted to a (N,F) and b (M,F): |mean gap|^2 + tr(A + B - 2 (A B)^(1/2)).
+
+    Dowson & Landau 1982, eq. 16; on features: Heusel et al. 2017. The trace of the root is that of the symmetric
+    (A^(1/2) B A^(1/2))^(1/2), from eigenvalues alone, real and stable also for singular matrices.
+    """
+    a, b = _checked(a, b)
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    cov_a, cov_b = np.atleast_2d(cov_a), np.atleast_2d(cov_b)
+    root = _root(cov_a)
+    inner = np.linalg.eigvalsh(_symmetric(root @ cov_b @ root))
+    gap = a.mean(axis=0) - b.mean(axis=0)
+    trace = np.trace(cov_a) + np.trace(cov_b) - 2.0 * np.sqrt(np.maximum(inner, 0.0)).sum()
+    return float(max(gap @ gap + trace, 0.0))
+
+
+def kernel_distance(a: Array, b: Array) -> float:
+    """Unbiased MMD^2 of a (N,F) and b (M,F) with the kernel (x.y / F + 1)^3; may fall below 0 for equal distributions.
+
+    Gretton et al. 2012, eq. 3; kernel and use on features: Binkowski et al. 2018, section 4.
+    """
+    a, b = _checked(a, b)
+    return _mmd(_cubic(a, a), _cubic(b, b), _cubic(a, b), np.ones(len(a)), np.ones(len(b)))
+
+
+def with_interval(
+    metric: Distance,
+    real: Array,
+    synthetic: Array,
+    *,
+    groups: Sequence[str] | None = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> Estimate:
+    """`metric` of real (N,F) against synthetic (M,F), with its 95 % interval and the real-against-real baseline.
+
+    The interval is the basic bootstrap (Davison & Hinkley 1997, eq. 5.6), with the draws' mean in place of the value,
+    because images that are drawn twice shift a distance. Real images are drawn by patient (`groups`, N of them),
+    synthetic ones singly. Of each set `MOST` images at random are used at most.
+    """
+    real, synthetic = _checked(real, synthetic)
+    generator = np.random.default_rng(seed)
+    names = np.asarray([str(i) for i in range(len(real))] if groups is None else list(groups))
+    keep = np.sort(generator.permutation(len(real))[:MOST])
+    real, names = real[keep], names[keep]
+    synthetic = synthetic[np.sort(generator.permutation(len(synthetic))[:MOST])]
+    n = (len(real), len(synthetic))
+    if metric is frechet and min(n) <= real.shape[1]:
+        return Estimate(None, n=n, reason=f"{min(n)} images are too few for {real.shape[1]} features")
+    pooled = _pooled(metric, np.concatenate([real, synthetic]))
+    ours, theirs = np.arange(n[0]), n[0] + np.arange(n[1])
+    value = pooled(ours, theirs)
+    drawn = np.array(
+        [pooled(_resample(names, generator), generator.choice(theirs, n[1])) for _ in range(draws)], dtype=np.float64
+    )
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.quantile(drawn - drawn.mean(), [tail, 1.0 - tail])
+    least = 1 + (real.shape[1] if metric is frechet else 1)
+    baseline, ratio = _baseline(pooled, names, theirs, least, generator, biased=metric is not kernel_distance)
+    why = "" if baseline is not None else f"half of {n[0]} real images is too few for a baseline"
+    lo = value - float(high)
+    if metric is frechet:  # never below 0, which the basic interval does not know
+        lo = max(lo, 0.0)
+    return Estimate(value, lo, value - float(low), baseline, ratio, n, why)
+
+
+def real_baseline(metric: Distance, real: Array, *, groups: Sequence[str] | None = None, seed: int = 0) -> float | None:
+    """Mean size of `metric` between two halves of real (N,F), disjoint by patient; None where they are too small."""
+    names = np.asarray([str(i) for i in range(len(real))] if groups is None else list(groups))
+    pooled = _pooled(metric, np.asarray(real, dtype=np.float64))
+    least = 1 + (real.shape[1] if metric is frechet else 1)
+    return _baseline(pooled, names, np.arange(len(real)), least, np.random.default_rng(seed), biased=True)[0]
+
+
+def halves(groups: NDArray[np.str_], generator: np.random.Generator) -> tuple[Indices, Indices]:
+    """Indices of two parts of about equal size that share no group."""
+    order = generator.permutation(np.unique(groups))
+    sizes = np.array([(groups == name).sum() for name in order])
+    first = order[np.cumsum(sizes) <= (len(groups) + 1) // 2]
+    inside = np.isin(groups, first)
+    return np.flatnonzero(inside), np.flatnonzero(~inside)
+
+
+def _pooled(metric: Distance, features: Array) -> Callable[[Indices, Indices], float]:
+    """`metric` between two choices of rows of `features` (N,F); the kernel matrix is computed once."""
+    if metric is not kernel_distance:
+        return lambda a, b: metric(features[a], features[b])
+    kernel = _cubic(features, features)
+
+    def between(a: Indices, b: Indices) -> float:
+        rows, times_a = np.unique(a, return_counts=True)
+        columns, times_b = np.unique(b, return_counts=True)
+        own, other = kernel[np.ix_(rows, rows)], kernel[np.ix_(columns, columns)]
+        return _mmd(own, other, kernel[np.ix_(rows, columns)], times_a.astype(np.float64), times_b.astype(np.float64))
+
+    return between
+
+
+def _mmd(within_a: Array, within_b: Array, across: Array, times_a: Array, times_b: Array) -> float:
+    """MMD^2 from kernel matrices, row i counting `times[i]` times; an image is never paired with itself."""
+    same = [
+        (times @ kernel @ times - times**2 @ np.diag(kernel)) / (times.sum() ** 2 - (times**2).sum())
+        for kernel, times in ((within_a, times_a), (within_b, times_b))
+    ]
+    return float(same[0] + same[1] - 2.0 * (times_a @ across @ times_b) / (times_a.sum() * times_b.sum()))
+
+
+def _baseline(
+    pooled: Callable[[Indices, Indices], float],
+    groups: NDArray[np.str_],
+    synthetic: Indices,
+    least: int,
+    generator: np.random.Generator,
+    *,
+    biased: bool,
+) -> tuple[float | None, float | None]:
+    """Mean size of the distance between halves of the real images, and the synthetic one's at equal numbers over it.
+
+    A distance without bias has no ratio: between two halves of the real images it is 0 but for chance.
+    """
+    real_real, real_synthetic = [], []
+    for _ in range(HALVES):
+        one, other = halves(groups, generator)
+        size = min(len(other), len(synthetic))
+        if min(len(one), size) < least:
+            return None, None
+        real_real.append(abs(pooled(one, generator.permutation(other)[:size])))
+        real_synthetic.append(pooled(one, generator.permutation(synthetic)[:size]))
+    baseline = float(np.mean(real_real))
+    return baseline, float(np.mean(real_synthetic)) / baseline if biased and baseline > 0 else None
+
+
+def _resample(groups: NDArray[np.str_], generator: np.random.Generator) -> Indices:
+    """Indices of whole groups drawn with replacement, as many groups as there are."""
+    names, which = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
+    return np.concatenate([members[i] for i in generator.integers(0, len(names), len(names))])
+
+
+def _checked(a: Array, b: Array) -> tuple[Array, Array]:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise BadInput(f"distance: features of shapes {a.shape} and {b.shape}", "Two images a set are the least.")
+    return a, b
+
+
+def _cubic(a: Array, b: Array) -> Array:
+    """(N, M) kernel matrix."""
+    return np.asarray((a @ b.T / a.shape[1] + 1.0) ** 3)
+
+
+def _root(matrix: Array) -> Array:
+    """Symmetric square root of a symmetric matrix without negative eigenvalues (those of rounding become 0)."""
+    values, vectors = np.linalg.eigh(_symmetric(matrix))
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+
+def _symmetric(matrix: Array) -> Array:
+    return np.asarray((matrix + matrix.T) / 2.0)

@@ -1,0 +1,111 @@
+"""How sure and how right a classifier is, with intervals: figures on logits or probabilities (N, K) and labels (N,)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.errors import BadInput
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities (N,K) of logits (N,K)."""
+    shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=1, keepdims=True)
+    exp = np.exp(shifted)
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True))
+
+
+def entropy(probabilities: Array) -> Array:
+    """Shannon entropy (N,) in nats, 0 for a certain class and ln K for none; 0 ln 0 counts as 0."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    return np.asarray(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1))
+
+
+def accuracy(predicted: Labels, label: Labels) -> float:
+    """Share of right predictions."""
+    return float(np.mean(predicted == label))
+
+
+def balanced_accuracy(predicted: Labels, label: Labels) -> float:
+    """Mean over the classes that occur of the share of right predictions in them."""
+    return float(np.mean([np.mean(predicted[label == k] == k) for k in np.unique(label)]))
+
+
+def macro_auroc(probabilities: Array, label: Labels) -> float | None:
+    """Mean over classes of the area under the ROC curve, each class against the rest; None with a single class.
+
+    A class without images is left out.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    there = np.unique(label)
+    if len(there) < 2:
+        return None
+    return float(np.mean([roc_auc_score(label == k, probabilities[:, k]) for k in there]))
+
+
+def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion (Wilson 1927): close to its level on average, for display."""
+    from scipy.stats import norm
+
+    _check_count(right, n)
+    z = float(norm.ppf(0.5 + level / 2.0))
+    centre = (right + z * z / 2.0) / (n + z * z)
+    half = z / (n + z * z) * np.sqrt(right * (n - right) / n + z * z / 4.0)
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def clopper_pearson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion that never covers less than its level (Clopper & Pearson 1934): for gates."""
+    from scipy.stats import beta
+
+    _check_count(right, n)
+    tail = (1.0 - level) / 2.0
+    low = 0.0 if right == 0 else float(beta.ppf(tail, right, n - right + 1))
+    high = 1.0 if right == n else float(beta.ppf(1.0 - tail, right + 1, n - right))
+    return low, high
+
+
+def most_by_chance(n: int, rate: float, level: float = 0.99) -> int:
+    """The number of hits in n trials of probability `rate` that is exceeded with probability 1 - level at most."""
+    from scipy.stats import binom
+
+    return int(binom.ppf(level, n, rate))
+
+
+def paired_difference(
+    score: Callable[[Labels, Labels], float],
+    first: Labels,
+    second: Labels,
+    label: Labels,
+    *,
+    groups: Sequence[str] | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """(score(second) - score(first), lo, hi) of two predictions (N,) on the same images; bootstrap by patient.
+
+    Both predictions are drawn together, so what they share does not widen the interval.
+    """
+    names, which = np.unique(
+        np.asarray([str(i) for i in range(len(label))] if groups is None else list(groups)), return_inverse=True
+    )
+    members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
+    generator = np.random.default_rng(seed)
+    differences = []
+    for _ in range(draws):
+        rows = np.concatenate([members[i] for i in generator.integers(0, len(names), len(names))])
+        differences.append(score(second[rows], label[rows]) - score(first[rows], label[rows]))
+    low, high = np.quantile(differences, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return score(second, label) - score(first, label), float(low), float(high)
+
+
+def _check_count(right: int, n: int) -> None:
+    if n < 1 or not 0 <= right <= n:
+        raise BadInput(f"interval: {right} of {n}", "Counts must satisfy 0 <= right <= n and n >= 1.")

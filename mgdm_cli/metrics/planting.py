@@ -1,0 +1,93 @@
+"""Copies planted on purpose: what share of them the copy score finds is its power on these very images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.metrics.copies import CopyScorer, Threshold
+
+Images = NDArray[np.float32]
+
+NOISE = 0.10  # standard deviation in [-1, 1]: 5 % of the range
+QUALITY = 50  # of JPEG
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Of one kind of copy: how many were found of how many planted."""
+
+    kind: str
+    found: int
+    planted: int
+
+
+def planted_copies(
+    scorer: CopyScorer, train: Images, threshold: Threshold, *, each: int = 20, seed: int = 0
+) -> tuple[Planted, ...]:
+    """For every kind in `KINDS`: `each` training images (N,C,H,W) so changed, and how many of them are flagged."""
+    generator = np.random.default_rng(seed)
+    chosen = train[np.sort(generator.permutation(len(train))[:each])]
+    found = []
+    for kind, change in KINDS.items():
+        flags = threshold.flags(scorer.score(change(chosen, generator)).score)
+        found.append(Planted(kind, int(flags.sum()), len(chosen)))
+    return tuple(found)
+
+
+def _exact(x: Images, _: np.random.Generator) -> Images:
+    return x
+
+
+def _noise(x: Images, generator: np.random.Generator) -> Images:
+    return np.asarray(np.clip(x + generator.normal(0.0, NOISE, x.shape), -1, 1), dtype=np.float32)
+
+
+def _jpeg(x: Images, _: np.random.Generator) -> Images:
+    """Each image through a JPEG of quality `QUALITY`; channels singly where they are neither one nor three."""
+    from PIL import Image
+
+    out = []
+    for image in np.clip((x + 1) * 127.5, 0, 255).round().astype(np.uint8):
+        layers = [image.transpose(1, 2, 0)] if len(image) == 3 else list(image)
+        decoded = []
+        for layer in layers:
+            data = io.BytesIO()
+            Image.fromarray(np.ascontiguousarray(layer)).save(data, "JPEG", quality=QUALITY)
+            decoded.append(np.asarray(Image.open(data, formats=("JPEG",)), dtype=np.float32))
+        out.append(decoded[0].transpose(2, 0, 1) if len(image) == 3 else np.stack(decoded))
+    return np.asarray(np.stack(out) / 127.5 - 1, dtype=np.float32)
+
+
+def _gamma(x: Images, _: np.random.Generator) -> Images:
+    return np.asarray(2 * np.clip((x + 1) / 2, 0, 1) ** 0.7 - 1, dtype=np.float32)
+
+
+def _contrast(x: Images, _: np.random.Generator) -> Images:
+    return np.asarray(0.7 * x + 0.1, dtype=np.float32)
+
+
+def _shift(x: Images, _: np.random.Generator) -> Images:
+    """Moved by a tenth of the width and height, at most 3 pixels; what comes in is the edge repeated."""
+    down, right = (max(1, min(3, side // 10)) for side in x.shape[2:])
+    padded = np.pad(x, ((0, 0), (0, 0), (down, 0), (right, 0)), mode="edge")
+    return np.ascontiguousarray(padded[:, :, : x.shape[2], : x.shape[3]])
+
+
+def _flip(x: Images, _: np.random.Generator) -> Images:
+    return np.ascontiguousarray(x[..., ::-1])
+
+
+KINDS: dict[str, Callable[[Images, np.random.Generator], Images]] = {
+    "exact": _exact,
+    "noise": _noise,
+    "JPEG": _jpeg,
+    "gamma": _gamma,
+    "contrast": _contrast,
+    "shift": _shift,
+    "flip": _flip,
+}

@@ -1,0 +1,58 @@
+"""The noise-aware classifier: p(class | x, sigma) for guidance, and the same net at low noise for judging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import ChannelNorm, NoiseEmbedding, ResBlock
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """`sigma_data`: the data's standard deviation, for scaling the input; `patch` folds pixels into channels first."""
+
+    channels: int
+    classes: int
+    sigma_data: float
+    width: int = 32
+    widths: tuple[int, ...] = (1, 2, 3, 4)
+    patch: int = 1
+    dropout: float = 0.3
+
+
+class Classifier(nn.Module):
+    """(x (B, C, H, W), sigma (B,)) -> logits (B, K), divided by the calibrated temperature when not training."""
+
+    def __init__(self, settings: ClassifierSettings) -> None:
+        super().__init__()
+        s = self.settings = settings
+        dim = 4 * s.width
+        self.noise = NoiseEmbedding(dim, frequencies=16)
+        self.stem = nn.Conv2d(s.channels * s.patch**2, s.width, 3, padding=1)
+        blocks, now = [], s.width
+        for level, times in enumerate(s.widths):
+            blocks.append(ResBlock(now, times * s.width, dim, stride=2 if level else 1))
+            now = times * s.width
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = ChannelNorm(now)
+        self.head = nn.Linear(now, s.classes)
+        self.register_buffer("temperature", torch.ones(()))
+
+    def features(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """(B, F): what the last layer sees."""
+        s = self.settings
+        total = (sigma.square() + s.sigma_data**2).sqrt()
+        embedding = F.silu(self.noise(sigma.clamp_min(1e-3).log() / 4))
+        x = (x / total[:, None, None, None]).to(memory_format=torch.channels_last)
+        x = self.stem(F.pixel_unshuffle(x, s.patch) if s.patch > 1 else x)
+        for block in self.blocks:
+            x = block(x, embedding)
+        return F.silu(self.norm(x)).mean((2, 3)).float()
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        out: Tensor = self.head(F.dropout(self.features(x, sigma), self.settings.dropout, self.training)).float()
+        return out if self.training else out / self.get_buffer("temperature")

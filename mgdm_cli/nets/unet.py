@@ -1,0 +1,119 @@
+"""The U-Net: any height and width divisible by 8, any number of channels, class-conditional with a null class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import Attention, ChannelNorm, NoiseEmbedding, ResBlock, zeroed
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """`patch` folds pixels into channels before the first layer: at 64 px and above it quarters the cost of the widest maps."""
+
+    channels: int
+    classes: int
+    width: int = 48
+    widths: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 2
+    attention: tuple[bool, ...] = (False, False, True)
+    patch: int = 1
+    dropout: float = 0.1
+    warp: int = 0
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be divisible by this."""
+        return int(self.patch * 2 ** (len(self.widths) - 1))
+
+
+class UNet(nn.Module):
+    """(x (B, C, H, W), noise (B,), label (B,) or None, warp (B, W) or None) -> (B, C, H, W). A label below 0 is "no class"."""
+
+    def __init__(self, settings: UNetSettings) -> None:
+        super().__init__()
+        s = self.settings = settings
+        folded, dim = s.channels * s.patch**2, 4 * s.width
+        self.noise = NoiseEmbedding(dim)
+        self.label = nn.Embedding(s.classes + 1, dim)  # the last row is "no class"
+        self.warp = nn.Linear(s.warp, dim, bias=False) if s.warp else None
+        self.stem = nn.Conv2d(folded + 2, s.width, 3, padding=1)  # + row and column: anatomy has its place
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        now, kept = s.width, [s.width]
+        for level, times in enumerate(s.widths):
+            for index in range(s.blocks):
+                self.down.append(self._stage(now, times * s.width, dim, level, last=index == s.blocks - 1))
+                now = times * s.width
+                kept.append(now)
+            if level < len(s.widths) - 1:
+                self.down.append(nn.ModuleList([ResBlock(now, now, dim, dropout=s.dropout, stride=2)]))
+                kept.append(now)
+        self.middle1 = ResBlock(now, now, dim, dropout=s.dropout)
+        self.middle2 = Attention(now) if s.attention[-1] else nn.Identity()
+        self.middle3 = ResBlock(now, now, dim, dropout=s.dropout)
+        for level, times in reversed(list(enumerate(s.widths))):
+            for index in range(s.blocks + 1):
+                self.up.append(self._stage(now + kept.pop(), times * s.width, dim, level, last=index == s.blocks))
+                now = times * s.width
+                if level and index == s.blocks:
+                    self.up.append(nn.ModuleList([ResBlock(now, now, dim, dropout=0.0)]))
+        self.norm = ChannelNorm(now)
+        self.out = zeroed(nn.Conv2d(now, folded, 3, padding=1))
+
+    def _stage(self, now: int, then: int, dim: int, level: int, *, last: bool) -> nn.ModuleList:
+        s = self.settings
+        # Dropout at the coarsest maps only: at the widest it costs a tenth of a step, and it is the coarse levels that memorise.
+        block: list[nn.Module] = [ResBlock(now, then, dim, dropout=s.dropout if level == len(s.widths) - 1 else 0.0)]
+        return nn.ModuleList(block + ([Attention(then)] if s.attention[level] and last else []))
+
+    def embed(self, noise: Tensor, label: Tensor | None, warp: Tensor | None) -> Tensor:
+        """(B, D) of noise level, class and augmentation."""
+        if label is None:
+            label = torch.full_like(noise, -1, dtype=torch.int64)
+        embedding: Tensor = self.noise(noise) + self.label(torch.where(label < 0, self.settings.classes, label))
+        if self.warp is not None and warp is not None:
+            embedding = embedding + self.warp(warp)
+        return F.silu(embedding)
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None, warp: Tensor | None = None) -> Tensor:
+        s = self.settings
+        if x.shape[-1] % s.multiple or x.shape[-2] % s.multiple:
+            raise ValueError(f"height and width must be divisible by {s.multiple}, not {tuple(x.shape[-2:])}")
+        embedding = self.embed(noise, label, warp)
+        x = F.pixel_unshuffle(x, s.patch) if s.patch > 1 else x
+        x = self.stem(torch.cat([x, _places(x)], 1))
+        kept = [x]
+        for stage in self.down:
+            x = _run(stage, x, embedding)
+            kept.append(x)
+        x = self.middle3(self.middle2(self.middle1(x, embedding)), embedding)
+        count = 0
+        for stage in self.up:
+            if count == s.blocks + 1:  # the stage after a level's blocks raises the resolution
+                x = _run(stage, F.interpolate(x, scale_factor=2.0, mode="nearest"), embedding)
+                count = 0
+            else:
+                x = _run(stage, torch.cat([x, kept.pop()], 1), embedding)
+                count += 1
+        x = self.out(F.silu(self.norm(x)))
+        return F.pixel_shuffle(x, s.patch) if s.patch > 1 else x
+
+
+def _places(x: Tensor) -> Tensor:
+    """(B, 2, H, W): row and column of each position, -1 to 1."""
+    b, _, h, w = x.shape
+    rows = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype)[:, None].expand(h, w)
+    columns = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).expand(h, w)
+    return torch.stack([rows, columns]).expand(b, 2, h, w)
+
+
+def _run(stage: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+    assert isinstance(stage, nn.ModuleList)
+    x = stage[0](x, embedding)
+    for layer in stage[1:]:
+        x = layer(x)
+    return x

@@ -1,0 +1,180 @@
+"""What the pages say, as plain records. An empty set of pictures is not shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pictures = NDArray[np.uint8]  # (N, H, W) or (N, H, W, 3)
+    Picture = NDArray[np.uint8]  # (H, W) or (H, W, 3)
+
+Tone = Literal["good", "plain", "caution", "bad"]
+TWICE = (
+    "Each image is decoded twice from the same noise: once plainly, once pulled towards what the classifier is unsure "
+    "about. Higher means harder."
+)
+Better = Literal["lower", "higher", "neither"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence that a reader may take away, and why it may be said."""
+
+    tone: Tone
+    line: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: `real` training images, `synthetic` accepted ones, `rejected` candidates, `wanted` by the plan."""
+
+    name: str
+    real: int
+    synthetic: int
+    rejected: int = 0
+    wanted: int | None = None
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Real and synthetic images of one class side by side; `real` may be None or empty."""
+
+    name: str
+    synthetic: Pictures
+    real: Pictures | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image before and after the disturbance, with the measure of each."""
+
+    label: str
+    before: Picture
+    after: Picture
+    measure_before: float
+    measure_after: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A measure of all images before and after: `name` with unit, as "entropy (nats)"; `top` its largest value."""
+
+    name: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    top: float | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Candidates that were not taken, for one reason: `meaning` in words, some `pictures` with a `caption` each."""
+
+    reason: str
+    count: int
+    meaning: str
+    pictures: Pictures | None = None
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number about the set. `value` None is not given, and `reason` says why; `baseline` is real against real."""
+
+    name: str
+    value: float | None
+    better: Better
+    lo: float | None = None
+    hi: float | None = None
+    baseline: float | None = None
+    ratio: float | None = None
+    n: int | None = None
+    what: str = ""  # in plain words
+    reason: str = ""
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A synthetic image and the training image nearest to it; `real` None where real images are not shown."""
+
+    id: str
+    label: str
+    synthetic: Picture
+    real: Picture | None
+    score: float
+    flagged: bool = False
+
+
+@dataclass(frozen=True)
+class CopyScores:
+    """Copy scores of the synthetic images and of new real ones; `threshold` None where too few calibrate it."""
+
+    synthetic: tuple[float, ...]
+    real: tuple[float, ...]
+    threshold: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Copies planted on purpose, of one kind, and how many of them the copy score found."""
+
+    kind: str
+    found: int
+    planted: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A group of provenance: ("model", "sha256 ab12...")."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class AugmentReport:
+    """All that the page of `augment` shows; an empty part leaves its section out.
+
+    `change` says in a sentence or two how "before" became "after" in `spread` and `pairs`.
+    """
+
+    title: str
+    summary: str
+    verdicts: tuple[Verdict, ...]
+    classes: tuple[ClassRow, ...]
+    shelves: tuple[Shelf, ...] = ()
+    spread: Spread | None = None
+    pairs: tuple[Pair, ...] = ()
+    change: str = TWICE
+    rejects: tuple[Reject, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    copies: CopyScores | None = None
+    neighbours: tuple[Neighbour, ...] = ()
+    facts: tuple[Facts, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """All that the page of `evaluate` shows; an empty part leaves its section out."""
+
+    title: str
+    summary: str
+    verdicts: tuple[Verdict, ...]
+    classes: tuple[ClassRow, ...]
+    figures: tuple[Figure, ...]
+    labels: tuple[Figure, ...] = ()  # agreement with the judge, class by class
+    copies: CopyScores | None = None
+    planted: tuple[Planted, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    shelves: tuple[Shelf, ...] = ()
+    facts: tuple[Facts, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,267 @@
+"""`mgdm augment` as a user meets it: balanced, marked, in the input's format; stopped, shared out, continued, verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgdm_cli.commands import augment, merge, verify
+from mgdm_cli.commands.augment import Wanted
+from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.data.folder import read_pixels, scan
+from mgdm_cli.data.manifest import load, load_rejected
+from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
+from tests.tiny import drain, tiny_run, tiny_set, tree, two_threads
+
+__all__ = ["drain", "two_threads"]
+WANTED = Wanted(24, guidance="uncertainty", steps=6, block=4)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
+    root = tmp_path_factory.mktemp("ground")
+    source = tiny_set(root / "set")
+    tiny_run(root / "run", source)
+    return source, root / "run"
+
+
+@pytest.fixture(autouse=True)
+def any_guide_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets trained for a second on 16 pixels do not beat chance; that refusal has a test of its own."""
+    if not os.environ.get("MGDM_TEST_SKILL"):
+        monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+
+
+def loose(wanted: Wanted = WANTED, **more: object) -> Wanted:
+    """Without the gates that nets trained for a second cannot pass."""
+    from dataclasses import replace
+
+    return replace(wanted, filters=False, **more)  # type: ignore[arg-type]
+
+
+def make(ground: tuple[Source, Path], out: Path, wanted: Wanted | None = None, **more: object) -> Path:
+    result = augment.run(ground[0], wanted or loose(), out=out, model=ground[1], device="cpu", **more)  # type: ignore[arg-type]
+    assert result.exit_code == 0
+    return out
+
+
+def test_the_main_job_end_to_end(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    out = make(ground, tmp_path / "out")
+    entries = load(out)
+    assert len(entries) == 24
+    prepared = prepare(ground[0], seed=0)
+    totals = {name: prepared.counts[name] + sum(e.label == name for e in entries) for name in prepared.classes}
+    rare = [totals[name] for name in prepared.classes[1:]]
+    assert max(rare) - min(rare) <= 1, "water-filling ends on one level"
+    assert len({e.sha256 for e in entries}) == 24, "no two alike"
+    assert len({e.seed for e in entries}) == 24
+    assert all(e.stage == "disturbed" and e.before and e.after for e in entries)
+    run = json.loads((out / "run.json").read_bytes())
+    assert run["images"] == 24
+    assert run["evaluations_per_image"] <= 40
+    page = (out / "report.html").read_text()
+    assert "grade3" in page
+    assert "<script" not in page
+    for name in (
+        "images/metadata.csv",
+        "combined.csv",
+        "datalist.json",
+        "croissant.json",
+        "README.md",
+        "card.json",
+    ):
+        assert (out / name).stat().st_size > 0, name
+    assert verify.run(out).exit_code == 0
+
+
+def test_nothing_of_the_real_data_stands_in_the_manifest(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    out = make(ground, tmp_path / "out")
+    text = (out / "manifest.jsonl").read_text() + (out / "rejected.jsonl").read_text()
+    for record in scan(ground[0].data, patient_regex=ground[0].patient_regex).records:
+        assert Path(record.path).stem not in text
+        assert record.patient is None or record.patient not in text
+
+
+def test_a_flipped_byte_is_found(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    out = make(ground, tmp_path / "out")
+    victim = out / load(out)[3].path
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    result = verify.run(out)
+    assert result.exit_code == 65
+    assert any(load(out)[3].path in problem["path"] for problem in result.document["problems"])
+
+
+def test_the_same_command_again_changes_nothing_and_another_plan_is_refused(
+    ground: tuple[Source, Path], tmp_path: Path
+) -> None:
+    out = make(ground, tmp_path / "out")
+    before = tree(out)
+    make(ground, out)
+    assert tree(out) == before
+    with pytest.raises(OtherPlan):
+        make(ground, out, loose(strength=0.1))
+    assert tree(out) == before
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    with pytest.raises(OtherPlan):
+        make(ground, foreign)
+    assert [p.name for p in foreign.iterdir()] == ["thesis.txt"]
+
+
+def test_two_shards_merged_equal_one_run(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    wanted = loose(balance="grade1=70,grade2=4,grade3=3", n=None)
+    whole = make(ground, tmp_path / "whole", wanted)
+    shards = [make(ground, tmp_path / f"shard{k}", wanted, shard=f"{k}/2") for k in (1, 2)]
+    assert all(len(load(shard)) < 77 for shard in shards)
+    merge.run(shards, out=tmp_path / "merged")
+    assert tree(tmp_path / "merged", without=("report.html",)) == tree(whole, without=("report.html",))
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    whole = command(ground, tmp_path / "whole")
+    assert whole.wait() == 0
+    broken, rng, killed = tmp_path / "broken", random.Random(0), 0
+    for _ in range(12):
+        child = command(ground, broken)
+        started = time.monotonic()
+        while child.poll() is None and not (broken / ".mgdm" / "journal").exists() and time.monotonic() - started < 60:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.5))
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            killed += 1
+        if child.wait() == 0:
+            break
+    else:
+        assert command(ground, broken).wait() == 0
+    assert killed >= 2
+    assert tree(broken) == tree(tmp_path / "whole")
+
+
+def command(ground: tuple[Source, Path], out: Path) -> subprocess.Popen[bytes]:
+    arguments = [
+        "augment",
+        "--data",
+        str(ground[0].data),
+        "--model",
+        str(ground[1]),
+        "--n",
+        "60",
+        "--guidance",
+        "cfg",
+        "--no-filters",
+    ]
+    arguments += [
+        "--steps",
+        "6",
+        "--batch-size",
+        "2",
+        "--patient-regex",
+        str(ground[0].patient_regex),
+        "--device",
+        "cpu",
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mgdm_cli", *arguments, "-o", str(out), "--quiet"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix", "dtype"),
+    [
+        ("png16", ".png", "uint16"),
+        ("png16grey", ".png", "uint16"),
+        ("dicom", ".dcm", "uint16"),
+        ("nifti", ".nii.gz", None),
+        ("jpeg", ".png", "uint8"),
+    ],
+)
+def test_the_input_format_and_depth_come_out(form: str, suffix: str, dtype: str | None, tmp_path: Path) -> None:
+    source = tiny_set(tmp_path / "set", form=form)
+    tiny_run(tmp_path / "run", source)
+    out = make((source, tmp_path / "run"), tmp_path / "out", loose(n=8, guidance="cfg"))
+    real = scan(source.data, patient_regex=source.patient_regex)
+    made = scan(out / "images", allow_synthetic=True)
+    assert len(made.records) == 8
+    for record in made.records:
+        assert record.path.endswith(suffix)
+        assert record.form.channels == real.records[0].form.channels
+        assert dtype is None or record.form.dtype == dtype
+        assert record.form.spacing_mm == real.records[0].form.spacing_mm
+        if form in ("png16", "png16grey"):
+            assert len(torch.unique(torch.from_numpy(read_pixels(made, record).pixels))) > 256, (
+                "more than 8 bits are used"
+            )
+    if form == "nifti":
+        assert made.records[0].form.affine is not None
+        assert made.records[0].form.affine == real.records[0].form.affine
+
+
+def test_without_a_model_or_a_budget_nothing_is_trained(
+    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(NeedsTraining) as caught:
+        augment.run(ground[0], WANTED, out=tmp_path / "out", device="cpu")
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(NeedsTraining, match="needs"):
+        augment.run(ground[0], WANTED, out=tmp_path / "out", device="cpu", budget="1s")
+
+
+def test_a_guide_no_better_than_chance_is_refused(
+    tmp_path: Path, ground: tuple[Source, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    from mgdm_cli.engine import weights
+    from mgdm_cli.engine.planning import require_skill
+    from mgdm_cli.engine.run import GUIDE
+    from mgdm_cli.errors import BadInput
+
+    tensors, header = weights.load(ground[1] / GUIDE)
+    weights.save(tmp_path / GUIDE, tensors, {**header, "accuracy": [0.3, 0.2, 0.4], "chance": 0.25})
+    with pytest.raises(BadInput, match="noise"):
+        require_skill(tmp_path, "uncertainty")
+    assert require_skill(tmp_path, "cfg") == (0.3, 0.2, 0.4)
+
+
+def test_gates_reject_with_reasons_and_refill(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    """With the gates on, what a hardly trained net makes loses its label now and then: each is told, and replaced."""
+    result = augment.run(
+        ground[0], Wanted(n=None, balance="grade0=6", guidance="none", steps=4, block=4, max_per_real=20),
+        out=tmp_path / "out", model=ground[1], device="cpu",
+    )  # fmt: skip
+    rejected = load_rejected(tmp_path / "out")
+    assert result.document["images"] + len(result.document["rejected"]) > 0
+    assert all(
+        row.reason in ("label-lost", "near-copy", "twin", "blank", "out-of-range", "surplus") for row in rejected
+    )
+    assert result.exit_code == (0 if result.document["images"] == 6 else 5)
+    assert result.document["candidates"] == result.document["images"] + len(rejected)
+
+
+def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    result = augment.run(ground[0], WANTED, out=tmp_path / "out", model=ground[1], device="cpu", dry_run=True)
+    assert not (tmp_path / "out").exists()
+    assert result.document["images"] == 24
+    assert result.document["seconds"]["generation"] >= 0
+
+
+def test_names_on_no_menu_are_refused(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--guidance"):
+        make(ground, tmp_path / "out", loose(guidance="entropie"))
+    with pytest.raises(UsageError, match="--sampler"):
+        make(ground, tmp_path / "out", loose(sampler="plms"))

@@ -1,0 +1,103 @@
+"""`evaluate` end to end on phantoms, where the answer is known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mgdm_cli.commands import evaluate
+from mgdm_cli.commands.modelling import Source
+from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.errors import GATE, BadInput, OtherPlan
+
+GRADES = ("grade0", "grade1", "grade2", "grade3")
+REAL = dict(zip(GRADES, (90, 50, 30, 20), strict=True))
+MADE = dict.fromkeys(GRADES, 20)
+SIZE, SEEN = 32, 96
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    write_set(root / "real", counts=REAL, size=SIZE, seed=0)
+    write_set(root / "drawn", counts=MADE, size=SIZE, seed=5)
+    for path in sorted((root / "drawn").rglob("*.png")):
+        target = root / "made" / path.parent.name / f"made-{path.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return root
+
+
+@pytest.fixture(scope="module")
+def source(folder: Path) -> Source:
+    return Source(folder / "real", patient_regex=PATIENT_REGEX)
+
+
+def test_a_fair_set_is_compared_and_told(folder: Path, source: Source) -> None:
+    found = evaluate.run(source, folder / "made", seen=SEEN, device="cpu")
+    assert found.exit_code == 0
+    out = folder / "made-evaluation"
+    document = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert document["classes"]["grade3"] == {"real": 20, "synthetic": 20}
+    assert document["kernel"]["lo"] < document["kernel"]["value"] < document["kernel"]["hi"]
+    assert document["frechet"]["value"] is None  # 80 images, 128 features
+    assert [row["name"] for row in document["labels"]] == ["all classes", *GRADES]
+    assert document["copies"]["auditable"]
+    assert not document["copies"]["failed"]
+    assert len(document["feature_space"]["judges_sha256"]) == 2
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.index("In short") < page.index(
+        "No evidence of copying" if document["copies"]["powerful"] else "Inconclusive"
+    )
+    text = json.dumps(document) + page
+    assert not any(
+        f"/{path.name}" in text or f">{path.name}" in text for path in (folder / "real").rglob("*.png")
+    )  # no real file is named
+
+    again = evaluate.run(source, folder / "made", seen=SEEN, device="cpu")  # the judges are there: used again
+    assert again.document == found.document
+    assert (out / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_copied_images_fail_the_gate_and_real_ones_can_be_hidden(folder: Path, source: Source) -> None:
+    shutil.copytree(folder / "made", folder / "stolen")
+    for path in sorted((folder / "real" / "grade0").iterdir())[:30]:
+        shutil.copy(path, folder / "stolen" / "grade0" / f"zz-{path.name}")
+    out = folder / "hidden"
+    out.mkdir()
+    for name in ("judge-1.safetensors", "judge-2.safetensors"):
+        if (folder / "made-evaluation" / name).exists():
+            shutil.copy(folder / "made-evaluation" / name, out / name)
+    found = evaluate.run(source, folder / "stolen", out=out, seen=SEEN, device="cpu", real_images=False)
+    assert found.exit_code == GATE
+    assert found.document["copies"]["failed"]
+    assert found.document["copies"]["flagged"] >= 15  # of 30 copies, those that are not held out
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "near copies of training images" in page
+    assert "nearest training image" not in page.replace("Nearest to a training image", "")
+
+
+def test_a_test_folder_says_how_good_the_judges_are(folder: Path, source: Source) -> None:
+    write_set(folder / "test", counts=dict.fromkeys(GRADES, 6), size=SIZE, seed=8)
+    found = evaluate.run(source, folder / "made", test=folder / "test", seen=SEEN, device="cpu")
+    assert found.document["judges_on_test"]["images"] == 24
+    assert 0 <= found.document["judges_on_test"]["balanced_accuracy"] <= 1
+
+
+def test_other_classes_are_refused(folder: Path, source: Source) -> None:
+    (folder / "strange" / "healthy").mkdir(parents=True)
+    shutil.copy(next((folder / "made" / "grade0").iterdir()), folder / "strange" / "healthy")
+    with pytest.raises(BadInput, match="class healthy"):
+        evaluate.run(source, folder / "strange", seen=SEEN, device="cpu")
+
+
+def test_a_folder_of_something_else_is_not_touched(folder: Path, source: Source) -> None:
+    other = folder / "thesis"
+    other.mkdir()
+    (other / "chapter1.txt").write_text("mine")
+    with pytest.raises(OtherPlan, match="thesis"):
+        evaluate.run(source, folder / "made", out=other, seen=SEEN, device="cpu")
+    assert [path.name for path in other.iterdir()] == ["chapter1.txt"]

@@ -1,0 +1,123 @@
+"""`mgdm inspect`: the document, the lines, the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mgdm_cli.commands.inspect import run
+from mgdm_cli.errors import MissingInput
+
+KEYS = {
+    "data", "images", "files", "formats", "depths", "sizes", "modalities", "classes", "unlabelled", "patients", "holdout",
+    "values", "intensity", "blank", "duplicates", "conflicts", "refused", "notes", "fingerprint", "decoded", "usable",
+}  # fmt: skip
+
+
+@pytest.fixture
+def eyes(tmp_path: Path) -> Path:
+    """40 normal and 10 ill eyes, two a patient, and 6 in a test folder."""
+    from PIL import Image as Pillow
+
+    rng = np.random.default_rng(0)
+    names = [f"train/normal/P{i // 2:02d}_{i}.png" for i in range(40)]
+    names += [f"train/ill/P{50 + i // 2}_{i}.png" for i in range(10)]
+    names += [f"test/normal/P{80 + i}_x.png" for i in range(6)]
+    for name in names:
+        path = tmp_path / "eyes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(rng.integers(0, 256, (16, 16)).astype(np.uint8)).save(path)
+    return tmp_path / "eyes"
+
+
+def text(lines: tuple[Any, ...]) -> str:
+    from rich.console import Console
+
+    console = Console(width=120)
+    with console.capture() as captured:
+        for line in lines:
+            console.print(line, markup=False, highlight=False)
+    return captured.get()
+
+
+def test_a_good_folder(eyes: Path) -> None:
+    result = run(eyes, patient_regex=r"(P\d+)_")
+    found = result.document
+    assert result.exit_code == 0
+    assert set(found) == KEYS
+    assert (found["data"], found["images"], found["formats"], found["sizes"]) == (
+        "eyes",
+        56,
+        {"png": 56},
+        {"16x16": 56},
+    )
+    assert found["classes"]["normal"] == {"train": 40, "val": 0, "test": 6, "total": 46}
+    assert found["patients"] == {"known": True, "count": 31, "unknown_images": 0, "in_two_splits": 0}
+    assert found["holdout"] == 10
+    assert found["intensity"] == {"kind": "linear", "lo": 0.0, "hi": 255.0, "note": ""}
+    json.dumps(found, allow_nan=False)
+    shown = text(result.lines)
+    assert "normal" in shown
+    assert shown.rstrip().endswith("usable")
+    assert str(eyes.parent) not in shown + json.dumps(found)
+
+
+def test_bad_files_are_listed_and_end_in_65(eyes: Path) -> None:
+    (eyes / "train/ill/broken.png").write_bytes(b"nothing")
+    result = run(eyes)
+    assert result.exit_code == 65
+    assert [r["path"] for r in result.document["refused"]] == ["train/ill/broken.png"]
+    assert "train/ill/broken.png: is not a PNG" in text(result.lines)
+    assert run(eyes, skip_bad=True).exit_code == 0
+    assert run(eyes, skip_bad=True, max_skip=0.001).exit_code == 65
+
+
+def test_what_only_decoding_shows(eyes: Path) -> None:
+    from PIL import Image as Pillow
+
+    picture = Pillow.fromarray(np.dstack([np.full((16, 16, 3), 9, dtype=np.uint8), np.zeros((16, 16), dtype=np.uint8)]))
+    picture.save(eyes / "train/ill/glass.png")
+    for i in range(4):
+        Pillow.fromarray(np.full((16, 16), i, dtype=np.uint8)).save(eyes / f"train/ill/blank{i}.png")
+    quick = run(eyes, quick=True)
+    assert quick.exit_code == 0
+    assert not quick.document["decoded"]
+    assert quick.document["values"] is None
+    result = run(eyes)
+    assert result.exit_code == 65
+    assert [r["why"] for r in result.document["refused"]] == ["has transparent pixels"]
+    assert len(result.document["blank"]) == 4
+
+
+def test_a_patient_in_train_and_test_is_a_warning(eyes: Path) -> None:
+    (eyes / "test/normal/P80_x.png").rename(eyes / "test/normal/P03_x.png")
+    result = run(eyes, patient_regex=r"(P\d+)_", quick=True)
+    assert result.document["patients"]["in_two_splits"] == 1
+    assert "1 patients stand in train and in val or test" in text(result.lines)
+
+
+def test_a_folder_of_nothing_but_bad_files(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no")
+    result = run(tmp_path)
+    assert result.exit_code == 65
+    assert result.document["images"] == 0
+    with pytest.raises(MissingInput):
+        run(tmp_path / "nowhere")
+
+
+def test_nothing_is_written(eyes: Path) -> None:
+    before = sorted(eyes.rglob("*"))
+    run(eyes)
+    assert sorted(eyes.rglob("*")) == before
+
+
+@pytest.mark.data
+def test_a_real_series(shared_data: Path) -> None:
+    result = run(shared_data / "dicom" / "torchio_tests")
+    assert result.exit_code == 0
+    assert result.document["modalities"] == {"CT": 17}
+    assert "ID" not in json.dumps(result.document["patients"])

@@ -1,0 +1,49 @@
+"""Shared fixtures and what the markers mean."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before anything imports torch: the tests are small, and more threads than cores make them slower.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, and say why: `gpu` without CUDA, `external("dcmdump")` without the program."""
+    for mark in item.iter_markers("external"):
+        for program in mark.args:
+            if shutil.which(program) is None:
+                pytest.skip(f"{program} is not installed")
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images: $MGDM_DATA, else ../shared/data beside the clone. They are never part of it."""
+    folder = Path(os.environ.get("MGDM_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real images: {folder} is not there (set MGDM_DATA)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_console() -> Iterator[None]:
+    """No test inherits --json, --quiet or a log from the one before."""
+    from mgdm_cli import console
+
+    console.reset()
+    yield
+    console.reset()

@@ -1,0 +1,120 @@
+"""Two decodes of one noise: the replay is exact, strength 0 changes no bit, the label index stays, costs are counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mgdm_cli.data.plan import Recipe
+from mgdm_cli.diffusion.process import edm
+from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.engine import decoding
+from mgdm_cli.engine.decoding import Candidates, Parts, cost, make_block
+from mgdm_cli.engine.run import load_parts
+from tests.tiny import CPU, tiny_run, tiny_set, two_threads
+
+__all__ = ["two_threads"]
+RECIPE = Recipe(
+    process="edm",
+    sampler="dpmpp_2m",
+    steps=8,
+    scale=1.5,
+    scale_between=(0.3, 5.0),
+    guidance="uncertainty",
+    strength=0.3,
+    between=(0.15, 3.0),
+)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    root = tmp_path_factory.mktemp("decoding")
+    _, settings = tiny_run(root / "run", tiny_set(root / "set"))
+    return load_parts(root / "run", settings, CPU)[0]
+
+
+def block(
+    parts: Parts, recipe: Recipe = RECIPE, *, class_index: int = 1, attempt: int = 0, size: int = 4
+) -> Candidates:
+    return make_block(parts, recipe, run_seed=5, lot=2, attempt=attempt, block=size, class_index=class_index)
+
+
+def test_the_same_numbers_give_the_same_bits(parts: Parts) -> None:
+    assert torch.equal(block(parts).after, block(parts).after)
+    assert not torch.equal(block(parts).after, block(parts, attempt=1).after)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_the_replayed_stage_equals_a_full_second_decode(
+    parts: Parts, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE.model_copy(update={"sampler": sampler})
+    short = block(parts, recipe)
+    monkeypatch.setattr(decoding.Recorded, "replay", lambda self: self.denoise)
+    full = block(parts, recipe)
+    assert torch.equal(short.after, full.after)
+    assert short.count.evaluations < full.count.evaluations
+
+
+def test_a_pull_of_no_strength_is_no_second_stage(parts: Parts) -> None:
+    weak = block(parts, RECIPE.model_copy(update={"strength": 0.0}))
+    assert weak.before is None
+    assert weak.count.gradients == 0
+    plain = block(parts, RECIPE.model_copy(update={"guidance": "cfg", "strength": 0.0}))
+    assert torch.equal(weak.after, plain.after)
+    tiny = block(parts, RECIPE.model_copy(update={"strength": 1e-9}))
+    assert tiny.before is not None
+    assert torch.equal(tiny.before, plain.after)
+
+
+def test_the_second_stage_raises_the_measure_it_follows(parts: Parts) -> None:
+    assert parts.guide is not None
+    made = block(parts, RECIPE.model_copy(update={"strength": 0.5}), size=8)
+    assert made.before is not None
+    before = [m["entropy"] for m in decoding.measures(parts.guide, made.before, 1)]
+    after = [m["entropy"] for m in decoding.measures(parts.guide, made.after, 1)]
+    assert sum(after) > sum(before)
+
+
+def test_every_class_is_conditioned_by_its_own_index(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making only class 1 conditions on class 1, in both stages (the reference re-derives the index from folders)."""
+    met: set[int] = set()
+    whole = parts.model.bind
+
+    def watch(cond: object) -> object:
+        met.update(cond.label.tolist())  # type: ignore[attr-defined]
+        return whole(cond)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(parts.model, "bind", watch)
+    block(parts, class_index=3)
+    assert met == {3, -1}
+
+
+def test_selection_takes_the_hardest_preview_that_keeps_the_label(parts: Parts) -> None:
+    made = block(parts, RECIPE.model_copy(update={"mode": "select", "candidates": 3}))
+    assert len(set(made.seeds)) == 4
+    assert made.count.gradients == 0
+    assert made.before is not None
+
+
+def test_cost_is_what_a_block_really_does(parts: Parts) -> None:
+    for update in (
+        {},
+        {"guidance": "cfg"},
+        {"guidance": "class"},
+        {"guidance": "none"},
+        {"mode": "select", "candidates": 3},
+        {"sampler": "heun"},
+    ):
+        recipe = RECIPE.model_copy(update=update)
+        made = block(parts, recipe)
+        assert cost(recipe, edm(sigma_data=parts.spread, mean=-0.8, spread=1.4)) == (
+            made.count.evaluations // 4,
+            made.count.gradients // 4,
+        )
+
+
+def test_values_that_are_not_finite_stop_the_run(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts.model, "bind", lambda cond: lambda x, sigma: x * float("nan"))
+    with pytest.raises(FloatingPointError):
+        block(parts)

@@ -1,0 +1,192 @@
+"""Training: it learns, it resumes bit for bit, it stops when the holdout loss turns up, and its files are safe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgdm_cli.data.files import sha256_file
+from mgdm_cli.engine import weights
+from mgdm_cli.engine.preparing import pictures
+from mgdm_cli.engine.pretraining import _resume, pretrain, save_checkpoint
+from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
+from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
+from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
+from mgdm_cli.errors import BadInput, MissingInput
+from tests.tiny import CPU, drain, tiny_run, tiny_set, two_threads
+
+__all__ = ["two_threads"]
+NO_WARP = WarpSettings(probability=0.0)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[TrainState, Pictures, Pictures, TrainSettings]:
+    prepared, settings = tiny_run(tmp_path / "run", tiny_set(tmp_path / "set"), trained=False)
+    data, holdout = pictures(prepared, prepared.splits.train, CPU), pictures(prepared, prepared.splits.holdout, CPU)
+    return begin(new_model(settings, CPU), settings.train), data, holdout, settings.train
+
+
+def test_the_loss_falls(begun: tuple[TrainState, Pictures, Pictures, TrainSettings]) -> None:
+    state, data, holdout, settings = begun
+    ticks = list(train(state, data, holdout, replace(settings, seen=800), warp=NO_WARP))
+    assert ticks[-1].seen == 800
+    assert ticks[-1].loss < 0.8 * ticks[0].loss
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    begun: tuple[TrainState, Pictures, Pictures, TrainSettings], tmp_path: Path
+) -> None:
+    state, data, holdout, settings = begun
+    fresh = {k: v.clone() for k, v in state.model.net.state_dict().items()}
+    drain(train(state, data, holdout, settings, warp=WarpSettings()))
+    for stop in (1, 7):
+        other = new_like(state, fresh, settings)
+        for _ in train(other, data, holdout, settings, warp=WarpSettings(), tick_every=1):
+            if other.step == stop:
+                break
+        save_checkpoint(tmp_path, other)
+        again = new_like(state, {k: torch.zeros_like(v) for k, v in fresh.items()}, settings)
+        assert list(_resume(tmp_path, again)) == [f"continuing at step {stop}"]
+        drain(train(again, data, holdout, settings, warp=WarpSettings()))
+        for name, tensor in finished(state, settings).items():
+            assert torch.equal(tensor, finished(again, settings)[name]), name
+        assert again.history == state.history
+
+
+def new_like(state: TrainState, net: dict[str, torch.Tensor], settings: TrainSettings) -> TrainState:
+    import copy
+
+    model = copy.deepcopy(state.model)
+    model.net.load_state_dict(net)
+    return begin(model, settings)
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
+    begun: tuple[TrainState, Pictures, Pictures, TrainSettings], tmp_path: Path
+) -> None:
+    state, data, holdout, settings = begun
+    for _ in train(state, data, holdout, settings, warp=NO_WARP, tick_every=1):
+        save_checkpoint(tmp_path, state)
+        if state.step == 3:
+            break
+    files = sorted(tmp_path.glob("checkpoint-*.safetensors"))
+    assert [f.name for f in files] == ["checkpoint-000000002.safetensors", "checkpoint-000000003.safetensors"]
+    data_bytes = bytearray(files[-1].read_bytes())
+    data_bytes[-1] ^= 1
+    files[-1].write_bytes(data_bytes)
+    said = list(_resume(tmp_path, state))
+    assert "damaged" in said[0]
+    assert said[1] == "continuing at step 2"
+
+
+def test_training_stops_when_the_holdout_turns_up(begun: tuple[TrainState, Pictures, Pictures, TrainSettings]) -> None:
+    """A holdout that is pure noise gets worse as the net learns the data: the best average is kept, not the last."""
+    state, data, _, settings = begun
+    noise = Pictures(
+        torch.randn(16, *data.x0.shape[1:], generator=torch.Generator().manual_seed(0)),
+        torch.zeros(16, dtype=torch.int64),
+    )
+    long = replace(settings, seen=80_000, check_every=10, patience=2, turn=0.01, rate=3e-3)
+    ticks = list(train(state, data, noise, long, warp=NO_WARP))
+    assert ticks[-1].stopped
+    assert state.step < long.steps
+    assert finished(state, long) is state.best
+
+
+def test_the_null_class_is_drawn_per_image(
+    begun: tuple[TrainState, Pictures, Pictures, TrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label dropout is a coin an image, not one a batch (a fault of the reference code)."""
+    state, data, _, settings = begun
+    met = []
+    whole = type(state.model).forward
+
+    def watch(self: object, x: torch.Tensor, sigma: torch.Tensor, cond: object) -> torch.Tensor:
+        met.append(cond.label < 0)  # type: ignore[attr-defined]
+        return whole(state.model, x, sigma, cond)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(state.model), "forward", watch)
+    drain(
+        train(
+            state,
+            data,
+            Pictures(data.x0[:0], data.label[:0]),
+            replace(settings, seen=240, drop_label=0.5),
+            warp=NO_WARP,
+        )
+    )
+    assert any(0 < int(dropped.sum()) < len(dropped) for dropped in met)
+
+
+def test_no_warp_leaves_a_picture_untouched_and_a_warp_moves_it() -> None:
+    x = torch.randn(3, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(apply(x, torch.zeros(3, WIDTH)), x)
+    settings = WarpSettings(probability=1.0)
+    warp = draw(3, settings, torch.Generator().manual_seed(0))
+    assert not torch.allclose(apply(x, warp), x)
+    flipped = torch.zeros(3, WIDTH)
+    flipped[:, -1] = 1
+    assert torch.allclose(apply(x, flipped), x.flip(-1), atol=1e-5)
+    assert float(draw(500, WarpSettings(), torch.Generator().manual_seed(0))[:, -1].sum()) == 0, (
+        "flips are off unless asked for"
+    )
+
+
+def test_a_turn_keeps_its_angle_in_a_picture_that_is_not_square() -> None:
+    """A disc stays a disc when turned: the aspect of the grid is taken into account."""
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
+    disc = (((rows - 15.5) ** 2 + (columns - 31.5) ** 2) < 81).float()[None, None]
+    warp = torch.zeros(1, WIDTH)
+    warp[0, 2], warp[0, 3] = torch.tensor(0.6).sin(), 1 - torch.tensor(0.6).cos()
+    assert float((apply(disc, warp) - disc).abs().mean()) < 0.01
+
+
+def test_weights_are_refused_when_damaged_missing_or_pickled(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    weights.save(path, {"a": torch.ones(2)}, {"kind": "x"})
+    assert weights.load(path)[1] == {"kind": "x"}
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(BadInput, match="damaged"):
+        weights.load(path)
+    with pytest.raises(MissingInput):
+        weights.load(tmp_path / "no.safetensors")
+    with pytest.raises(BadInput, match="never pickled"):
+        weights.load(tmp_path / "w.pt")
+
+
+def test_train_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """`mgdm train` under kill -9, the same command again until it ends: the hashes of an uninterrupted run."""
+    source = tiny_set(tmp_path / "set")
+    prepared, settings = tiny_run(tmp_path / "whole", source, trained=False, seen=400)
+    drain(pretrain(tmp_path / "whole", prepared, settings, CPU))
+    broken = tmp_path / "broken"
+    tiny_run(broken, source, trained=False, seen=400)
+    command = [sys.executable, "-m", "mgdm_cli", "train", "--data", str(source.data), "-o", str(broken)]
+    command += ["--patient-regex", str(source.patient_regex), "--device", "cpu", "--quiet", "--save-every", "0s"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    killed = 0
+    for attempt in range(12):
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+        deadline = time.monotonic() + 2.0 + 0.7 * attempt
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            killed += 1
+        _, said = child.communicate()
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL, said.decode()
+    else:
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert killed >= 1
+    for name in (GUIDE, JUDGE, DENOISER):
+        assert sha256_file(broken / name) == sha256_file(tmp_path / "whole" / name), name

@@ -1,0 +1,132 @@
+"""The audit on sets whose answer is known: equal, shifted, narrowed, mislabelled, copied."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mgdm_cli.metrics.audit import Judged, Space, agreements, copies, fidelity, matched
+from mgdm_cli.metrics.copies import CopyScorer
+from mgdm_cli.metrics.planting import KINDS
+
+CLASSES = ("a", "b", "c")
+COUNTS_REAL, COUNTS_SYNTHETIC = (200, 60, 30), (10, 150, 150)
+
+
+def space(counts: tuple[int, ...], *, seed: int, shift: float = 0.0, spread: float = 1.0) -> Space:
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(3), counts)
+    centre = 4.0 * np.eye(3, 4)[label]
+    return Space(centre + shift + spread * rng.normal(size=(len(label), 4)), label)
+
+
+def test_the_balance_itself_is_no_distance() -> None:
+    """Same classes in other shares: far apart as they stand, equal once each class counts alike."""
+    from mgdm_cli.metrics.fidelity import frechet
+
+    real, synthetic = space(COUNTS_REAL, seed=0), space(COUNTS_SYNTHETIC, seed=1)
+    found = fidelity(real, synthetic, CLASSES, draws=40)
+    assert frechet(real.features, synthetic.features) > 5
+    assert found.frechet.value is not None
+    assert found.frechet.value < 1
+    assert found.frechet.n == (100, 100)  # 10 + 60 + 30 of each
+    assert found.kernel.lo is not None
+    assert found.kernel.hi is not None
+    assert found.kernel.lo < 0 < found.kernel.hi
+    assert found.kernel.ratio is None
+
+
+def test_a_shift_and_a_narrowing_are_seen_class_by_class() -> None:
+    found = fidelity(space((80, 80, 80), seed=0), space((80, 80, 80), seed=1, shift=1.0, spread=0.5), CLASSES, draws=60)
+    assert set(found.by_class) == set(found.spread) == set(CLASSES)
+    for name in CLASSES:
+        low = found.by_class[name].lo
+        assert low is not None
+        assert low > 0
+        assert found.spread[name].hi < 0.7 * found.spread[name].real
+
+
+def test_classes_without_images_are_left_out_and_small_ones_say_so() -> None:
+    found = fidelity(space((50, 50, 5), seed=0), space((50, 0, 50), seed=1), CLASSES, draws=5)
+    assert set(found.by_class) == {"a", "c"}
+    assert found.by_class["c"].value is None
+    assert "too few" in found.by_class["c"].reason
+
+
+def test_matched_takes_each_class_equally_often() -> None:
+    first, second = np.repeat([0, 1, 2], [5, 9, 0]), np.repeat([0, 1, 2], [7, 3, 4])
+    a, b = matched(first, second)
+    assert np.bincount(first[a]).tolist() == np.bincount(second[b]).tolist() == [5, 3]
+    assert len(set(a)) == len(a)
+
+
+def judged(label: NDArray[np.int64], right: float, *, seed: int) -> Judged:
+    rng = np.random.default_rng(seed)
+    told = np.where(rng.random(len(label)) < right, label, (label + 1) % 3)
+    return Judged(0.1 + 0.7 * np.eye(3)[told], label)
+
+
+def test_agreement_compares_in_equal_shares() -> None:
+    """All synthetic images are of the hard class: the real figure beside them is that of the hard class too."""
+    label = np.repeat([0, 1], [900, 100])
+    right = np.where(label == 0, 1.0, 0.0)
+    told = np.where(right > 0, label, 2)
+    real = Judged(np.eye(3)[told], label)
+    found = agreements(real, judged(np.ones(200, int), 0.9, seed=0), CLASSES)
+    assert [row.name for row in found] == ["all classes", "b"]
+    assert found[0].real == 0.0
+    assert found[0].share == pytest.approx(0.9, abs=0.06)
+    assert found[0].lo < found[0].share < found[0].hi
+    assert found[0].n == 200
+    assert found[1] == type(found[1])(
+        "b", *(getattr(found[0], f) for f in ("share", "lo", "hi", "n", "real", "entropy", "real_entropy"))
+    )
+
+
+def test_a_class_without_real_images_has_no_baseline() -> None:
+    real = judged(np.zeros(50, int), 1.0, seed=0)
+    assert agreements(real, judged(np.ones(20, int), 1.0, seed=1), CLASSES)[0].real is None
+
+
+def pictures(n: int, seed: int) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter
+
+    raw = np.random.default_rng(seed).normal(size=(n, 1, 28, 28))
+    return np.asarray(np.clip(2.5 * gaussian_filter(raw, (0, 0, 1.5, 1.5)), -1, 1), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> CopyScorer:
+    return CopyScorer(pictures(150, 0))
+
+
+def test_copies_are_counted_and_the_test_shows_its_power(scorer: CopyScorer) -> None:
+    train, fresh = pictures(150, 0), pictures(40, 2)
+    fair = copies(scorer, train, pictures(110, 1), fresh)
+    assert fair.auditable
+    assert fair.powerful
+    assert not fair.failed
+    assert {p.kind for p in fair.planted} == set(KINDS)
+    stolen = copies(scorer, train, pictures(110, 1), np.concatenate([fresh[:30], train[:10]]))
+    assert stolen.failed
+    assert stolen.flagged[30:].all()
+    assert stolen.scores.nearest[30:].tolist() == list(range(10))
+    assert stolen.interval[0] > 0.1
+
+
+def test_without_enough_images_nothing_is_claimed() -> None:
+    train = pictures(40, 0)
+    found = copies(CopyScorer(train), train, pictures(20, 1), train[:5])
+    assert not found.auditable
+    assert not found.powerful
+    assert not found.failed
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_planted_copies_keep_shape_and_type(channels: int) -> None:
+    images = np.repeat(pictures(3, 0), channels, axis=1)
+    for change in KINDS.values():
+        out = change(images, np.random.default_rng(0))
+        assert out.shape == images.shape
+        assert out.dtype == np.float32

@@ -1,0 +1,56 @@
+"""The nets: every size divisible by 8, any channels, a null class that is learnt, per-image independence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+from mgdm_cli.nets.unet import UNet, UNetSettings
+
+
+def small(channels: int, patch: int = 1) -> UNet:
+    torch.manual_seed(0)
+    net = UNet(UNetSettings(channels, 3, width=8, patch=patch, warp=7)).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return net
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 40), (32, 24)])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_any_size_divisible_by_8_and_any_channels(channels: int, height: int, width: int, patch: int) -> None:
+    x = torch.randn(2, channels, height, width)
+    assert small(channels, patch)(x, torch.zeros(2), torch.tensor([0, -1])).shape == x.shape
+
+
+def test_other_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="divisible by 8"):
+        small(1, 2)(torch.zeros(1, 1, 12, 16), torch.zeros(1))
+
+
+def test_label_noise_and_warp_are_heard_and_no_label_is_the_null_class() -> None:
+    net, x, noise = small(1), torch.randn(1, 1, 16, 16), torch.zeros(1)
+    base = net(x, noise, torch.tensor([1]))
+    assert not torch.allclose(base, net(x, noise, torch.tensor([2])))
+    assert not torch.allclose(base, net(x, noise + 1, torch.tensor([1])))
+    assert not torch.allclose(base, net(x, noise, torch.tensor([1]), torch.ones(1, 7)))
+    assert torch.equal(net(x, noise), net(x, noise, torch.tensor([-1])))
+
+
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
+    net, x = small(1), torch.randn(3, 1, 16, 16)
+    label = torch.tensor([0, 1, -1])
+    together = net(x, torch.zeros(3), label)
+    assert torch.allclose(together[1:2], net(x[1:2], torch.zeros(1), label[1:2]), atol=1e-5)
+
+
+def test_the_classifier_divides_by_its_temperature_when_judging_only() -> None:
+    torch.manual_seed(0)
+    net = Classifier(ClassifierSettings(1, 3, 0.5, width=8, dropout=0.0)).eval()
+    x, sigma = torch.randn(2, 1, 16, 16), torch.full((2,), 0.1)
+    cold = net(x, sigma)
+    net.get_buffer("temperature").fill_(2.0)
+    assert torch.allclose(net(x, sigma), cold / 2)
+    assert torch.allclose(net.train()(x, sigma), cold)

@@ -1,0 +1,76 @@
+"""A phantom set and a run with nets small enough to train in seconds: what the engine's and the commands' tests work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.engine import preparing, sizing
+from mgdm_cli.engine.preparing import Prepared
+from mgdm_cli.engine.pretraining import pretrain
+from mgdm_cli.engine.run import RunSettings, write_settings
+
+CPU = torch.device("cpu")
+COUNTS = {"grade0": 30, "grade1": 14, "grade2": 12, "grade3": 12}
+
+
+def tiny_set(root: Path, *, form: str = "png8", size: int = 32) -> Source:
+    """A phantom set of 68 images; its grades are too small to see at this size, which no test minds."""
+    write_set(root, counts=COUNTS, size=size, form=form)
+    return Source(root, patient_regex=PATIENT_REGEX)
+
+
+def tiny_settings(prepared: Prepared, *, seen: int = 96) -> RunSettings:
+    """Settings with nets of a few thousand weights."""
+    data = preparing.pictures(prepared, prepared.splits.train, CPU)
+    settings = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101")
+    return settings.model_copy(
+        update={
+            "unet": replace(settings.unet, width=8, widths=(1, 2), blocks=1, attention=(False, True)),
+            "classifier": replace(settings.classifier, width=8, widths=(1, 2)),
+            "train": replace(settings.train, seen=seen, batch=8, check_every=5, warm_up=2),
+            "classifier_seen": 96,
+        }
+    )
+
+
+def tiny_run(folder: Path, source: Source, *, trained: bool = True, seen: int = 96) -> tuple[Prepared, RunSettings]:
+    """A run in `folder`: its settings, and its weights unless `trained` is False."""
+    prepared = prepare(source, seed=0)
+    settings = tiny_settings(prepared, seen=seen)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_settings(folder, settings)
+    if trained:
+        drain(pretrain(folder, prepared, settings, CPU))
+    return prepared, settings
+
+
+def drain(events: Iterator[object]) -> list[object]:
+    """All that an engine yields."""
+    return list(events)
+
+
+def tree(root: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """Relative path -> bytes of a data set: all but `.mgdm`, and what holds times or the folder's own name."""
+    skipped = {"run.json", "config.resolved.toml", *without}
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    return {
+        name: path.read_bytes()
+        for path in files
+        if not (name := path.relative_to(root).as_posix()).startswith(".mgdm") and name not in skipped
+    }
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Import this into a test module to pin the threads, on which bits depend."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
