@@ -23,7 +23,13 @@ def _small_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+def guide_skill() -> list[float]:
+    """Balanced accuracy of the guide that the stand-in for `train` reports, with its interval; chance is 0.25."""
+    return [0.8, 0.7, 0.9]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, guide_skill: list[float]) -> list[tuple[str, dict[str, Any]]]:
     """What `demo` asks of `train` and `augment`; the stand-in for `augment` writes phantoms, one under a wrong label."""
     from mgdm_cli.commands import augment, train
 
@@ -31,7 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
     def trained(source: Any, **asked: Any) -> Result:
         made.append(("train", {"source": source, **asked}))
-        return Result({})
+        return Result({"classes": list(GRADES), "accuracy": {"guide": guide_skill}})
 
     def augmented(source: Any, wanted: Any, **asked: Any) -> Result:
         made.append(("augment", {"source": source, "wanted": wanted, **asked}))
@@ -63,6 +69,14 @@ def test_draws_trains_augments_and_judges(tmp_path: Path, calls: list[tuple[str,
     assert oracle["asked"]["grade1"] == {"grade0": 0, "grade1": 2, "grade2": 0, "grade3": 1, "unreadable": 0}
     assert "9 of 10" in str(result.lines[-2])
     assert str(result.lines[-1]).endswith("report.html")
+
+
+@pytest.mark.parametrize(("guide_skill", "guidance"), [([0.8, 0.7, 0.9], "uncertainty"), ([0.26, 0.2, 0.3], "cfg")])
+def test_a_guide_no_better_than_chance_does_not_guide(
+    tmp_path: Path, calls: list[tuple[str, dict[str, Any]]], guidance: str
+) -> None:
+    demo.run(out=tmp_path, n=10, seen=100)
+    assert calls[1][1]["wanted"].guidance == guidance
 
 
 def test_only_data_stops_there(tmp_path: Path, calls: list[tuple[str, dict[str, Any]]]) -> None:
