@@ -53,12 +53,16 @@ class Count:
 
 @dataclass(frozen=True)
 class Candidates:
-    """A block as made: x0 (B, C, H, W) in [-1, 1]; `before` is the picture before disturbance, where there was one."""
+    """A block as made: x0 (B, C, H, W) in [-1, 1]; `before` is the picture before disturbance, where there was one.
+
+    `hopeless` rows had lost their label before any disturbance: they were not disturbed, and are there to be rejected.
+    """
 
     seeds: tuple[int, ...]
     after: Tensor
     before: Tensor | None
     count: Count = field(default_factory=Count)
+    hopeless: frozenset[int] = frozenset()
 
 
 def make_block(
@@ -74,13 +78,26 @@ def make_block(
     plain = _plain(parts, recipe, label, count)
     if recipe.guidance not in TERM_OF or recipe.strength == 0:
         return Candidates(seeds, _decode(parts, recipe, plain, seeds), None, count)
-    pull = _pull(parts, recipe, label, count)
     if recipe.guidance not in TWO_STAGES:
+        pull = _pull(parts, recipe, label, count)
         return Candidates(seeds, _decode(parts, recipe, guided(plain, pull), seeds), None, count)
-    first = Recorded(plain, above=pull.between[1])
+    first = Recorded(plain, above=(recipe.between or EVERYWHERE)[1])
     before = _decode(parts, recipe, first, seeds)
-    after = _decode(parts, recipe, guided(first.replay(), pull), seeds)
-    return Candidates(seeds, after, before, count)
+    rows = _keeping(parts, recipe, before, class_index)
+    if not rows:
+        return Candidates(seeds, before, before, count, frozenset(range(block)))
+    label = label[rows]
+    second = guided(first.replay(rows, _plain(parts, recipe, label, count)), _pull(parts, recipe, label, count))
+    after = before.clone()
+    after[rows] = _decode(parts, recipe, second, [seeds[row] for row in rows])
+    return Candidates(seeds, after, before, count, frozenset(range(block)) - frozenset(rows))
+
+
+def _keeping(parts: Parts, recipe: Recipe, before: Tensor, class_index: int) -> list[int]:
+    """Rows worth disturbing: an image that lacks its label would be rejected, so no second decode is spent on it."""
+    if parts.judge is None or not recipe.filters.label:
+        return list(range(len(before)))
+    return torch.nonzero(logits_of(parts.judge, before).argmax(-1) == class_index)[:, 0].tolist()
 
 
 class Recorded:
@@ -98,13 +115,13 @@ class Recorded:
             self.kept.append(x0)
         return x0
 
-    def replay(self) -> Denoise:
-        """The same answers again, then the denoiser itself from the first sigma at or below the level on."""
+    def replay(self, rows: Sequence[int], then: Denoise) -> Denoise:
+        """The same answers again for these rows, and `then` from the first sigma at or below the level on."""
         left = iter(self.kept)
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             kept = next(left, None)
-            return self.denoise(x, sigma) if kept is None else kept
+            return then(x, sigma) if kept is None else kept[rows]
 
         return denoise
 
@@ -198,7 +215,7 @@ def measures(net: Classifier, x0: Tensor, class_index: int) -> list[dict[str, fl
 
 
 def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
-    """(U-Net evaluations, classifier gradients) of one candidate, counted by making one with nets that only count."""
+    """(U-Net evaluations, classifier gradients) of a candidate that keeps its label, counted by making one with nets that only count."""
     shape = (1, 8, 8)
 
     class Nothing(nn.Module):
@@ -211,5 +228,6 @@ def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
 
     unsure = Unsure(ClassifierSettings(1, 2, 0.5, width=8, widths=(1,))).eval()
     parts = Parts(Model(Nothing(), process), unsure, unsure, shape, 0.5, torch.device("cpu"))
-    count = make_block(parts, recipe, run_seed=0, lot=0, attempt=0, block=1, class_index=0).count
+    every = recipe.model_copy(update={"filters": recipe.filters.model_copy(update={"label": False})})
+    count = make_block(parts, every, run_seed=0, lot=0, attempt=0, block=1, class_index=0).count
     return count.evaluations, count.gradients

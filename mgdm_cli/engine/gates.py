@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +46,13 @@ class Gates:
         self.judge, self.classes, self.label = judge, tuple(classes), label
         self.scorer, self.calibration = scorer, calibration
 
-    def check(self, x0: Tensor, class_index: int, earlier: list[Tensor]) -> list[Verdict]:
-        """Verdicts on x0 (B, C, H, W) in order; details of accepted ones are added to `earlier` (those of the same lot)."""
+    def check(
+        self, x0: Tensor, class_index: int, earlier: list[Tensor], hopeless: Collection[int] = ()
+    ) -> list[Verdict]:
+        """Verdicts on x0 (B, C, H, W) in order; details of accepted ones are added to `earlier` (those of the same lot).
+
+        Rows in `hopeless` had lost their label before the disturbance, and were not disturbed.
+        """
         found = logits_of(self.judge, x0).argmax(-1).tolist()
         scores = self.scorer.score(x0.cpu().numpy().astype(np.float32)).score if self.scorer is not None else None
         shares = (
@@ -57,6 +62,8 @@ class Gates:
         verdicts = []
         for row in range(len(x0)):
             kept = found[row] == class_index
+            if row in hopeless:
+                kept = False
             reason, why = self._reason(x0[row], kept, found[row], scores[row : row + 1] if scores is not None else None)
             if reason is None and any(float(fine[row] @ other) > TWIN for other in earlier):
                 reason, why = "twin", "the same picture as another of its lot"

@@ -83,7 +83,7 @@ def _one_block(works: Works, dataset: Dataset, lot: Lot, attempt: int, earlier: 
     # Judged as written: rounding to the stored type is part of the picture, and a resumed run can read it back.
     seen = torch.stack([works.frame.to_tensor(image) for image in images]).to(works.parts.device)
     room = lot.quota - dataset.accepted(lot)
-    verdicts = works.gates.check(seen, lot.class_index, kept := list(earlier))
+    verdicts = works.gates.check(seen, lot.class_index, kept := list(earlier), made.hopeless)
     block = _Block(
         lot, attempt, made, images, verdicts,
         before=_sized(works, made.before, len(images), lot.class_index),

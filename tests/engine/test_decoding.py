@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgdm_cli.data.plan import Recipe
+from mgdm_cli.data.plan import Filters, Recipe
 from mgdm_cli.diffusion.process import edm
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.engine import decoding
+from mgdm_cli.engine.classifying import logits_of
 from mgdm_cli.engine.decoding import Candidates, Parts, cost, make_block
 from mgdm_cli.engine.run import load_parts
 from tests.tiny import CPU, tiny_run, tiny_set, two_threads
@@ -23,6 +24,7 @@ RECIPE = Recipe(
     guidance="uncertainty",
     strength=0.3,
     between=(0.15, 3.0),
+    filters=Filters(label=False),
 )
 
 
@@ -50,7 +52,7 @@ def test_the_replayed_stage_equals_a_full_second_decode(
 ) -> None:
     recipe = RECIPE.model_copy(update={"sampler": sampler})
     short = block(parts, recipe)
-    monkeypatch.setattr(decoding.Recorded, "replay", lambda self: self.denoise)
+    monkeypatch.setattr(decoding.Recorded, "replay", lambda self, rows, then: then)
     full = block(parts, recipe)
     assert torch.equal(short.after, full.after)
     assert short.count.evaluations < full.count.evaluations
@@ -74,6 +76,28 @@ def test_the_second_stage_raises_the_measure_it_follows(parts: Parts) -> None:
     before = [m["entropy"] for m in decoding.measures(parts.guide, made.before, 1)]
     after = [m["entropy"] for m in decoding.measures(parts.guide, made.after, 1)]
     assert sum(after) > sum(before)
+
+
+def test_an_image_without_its_label_is_not_disturbed(parts: Parts) -> None:
+    """The judge looks first, and no second decode is spent on what it would reject."""
+    assert parts.judge is not None
+    kept_at_all = lost_at_all = 0
+    for class_index in range(4):
+        whole = block(parts, class_index=class_index)
+        made = block(parts, RECIPE.model_copy(update={"filters": Filters()}), class_index=class_index)
+        assert made.before is not None
+        assert whole.before is not None
+        assert torch.equal(made.before, whole.before)
+        kept = (logits_of(parts.judge, made.before).argmax(-1) == class_index).nonzero()[:, 0].tolist()
+        assert made.hopeless == set(range(4)) - set(kept)
+        assert [bool(torch.equal(made.before[row], made.after[row])) for row in range(4)] == [
+            row not in kept for row in range(4)
+        ]
+        assert made.count.gradients == whole.count.gradients // 4 * len(kept)
+        assert torch.allclose(made.after[kept], whole.after[kept], atol=2e-2)
+        kept_at_all, lost_at_all = kept_at_all + len(kept), lost_at_all + len(made.hopeless)
+    assert kept_at_all
+    assert lost_at_all
 
 
 def test_every_class_is_conditioned_by_its_own_index(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
