@@ -87,7 +87,7 @@ def _denoiser(
     data, holdout = pictures(prepared, records, device), pictures(prepared, prepared.splits.holdout, device)
     model = new_model(settings, device)
     state = begin(model, settings.train)
-    for note in _resume(folder, state):
+    for note in resume(folder, state):
         yield Event("note", note=note)
     saved, goal = time.monotonic(), settings.train.seen
     try:
@@ -112,6 +112,11 @@ def _denoiser(
         finished(state, settings.train),
         denoiser_header(settings, holdout_curve=curve, stopped=state.stopped),
     )
+    forget_checkpoints(folder)
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Remove them: the training has ended."""
     for path in _checkpoints(folder):
         path.unlink()
         path.with_suffix(".sha256").unlink(missing_ok=True)
@@ -127,7 +132,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
         old.with_suffix(".sha256").unlink(missing_ok=True)
 
 
-def _resume(folder: Path, state: TrainState) -> Iterator[str]:
+def resume(folder: Path, state: TrainState) -> Iterator[str]:
     """Restore the newest whole checkpoint; says what it did."""
     for path in _checkpoints(folder):
         try:

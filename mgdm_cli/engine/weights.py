@@ -26,6 +26,15 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors on the CPU, header). Raises BadInput for a damaged file or one of another kind."""
+    return _open(path, with_tensors=True)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The header alone: no tensor is read. Raises as `load`."""
+    return _open(path, with_tensors=False)[1]
+
+
+def _open(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
         raise BadInput(
             f"model: {path.name}: mgdm reads safetensors only, never pickled weights", "convert it to safetensors"
@@ -35,7 +44,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})["mgdm"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+            names = file.keys() if with_tensors else ()
+            return {name: file.get_tensor(name) for name in names}, header
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise BadInput(
             f"model: {path.name}: damaged or not written by mgdm", "train again, or restore the file"

@@ -1,0 +1,121 @@
+"""Base models: weights that ship with the package, from which a run on a small set starts instead of from noise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import mgdm_cli
+from mgdm_cli.data.files import sha256_file
+from mgdm_cli.errors import BadInput, UsageError
+from mgdm_cli.nets.unet import UNetSettings
+
+from . import weights
+
+KIND = "base"
+CLASS_ROWS = "label.weight"  # the one tensor whose shape hangs on the classes; its last row is "no class"
+LARGEST = 2.0  # how many times larger than the base's a set's pictures may be
+
+
+@dataclass(frozen=True)
+class Base:
+    """One base model. `seen`: images its training consumed; `size`: side of its training images; `sources`: what they were."""
+
+    name: str
+    path: Path
+    unet: UNetSettings
+    size: int
+    seen: int
+    licence: str
+    sources: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        return sha256_file(self.path)
+
+
+def root() -> Path:
+    """The folder of base models: inside the package where it was installed, beside it in a checkout."""
+    package = Path(mgdm_cli.__file__).parent
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+@cache
+def listing() -> tuple[Base, ...]:
+    """All base models, by name. Raises BadInput for a damaged file."""
+    return tuple(_read(path) for path in sorted(root().glob("*.safetensors")))
+
+
+def named(name: str) -> Base:
+    """Raises UsageError for a name that is not there."""
+    for base in listing():
+        if base.name == name:
+            return base
+    known = ", ".join(base.name for base in listing()) or "there are none"
+    raise UsageError(f"--base: {name!r} is not known", f"Choose auto, none, or one of: {known}.")
+
+
+def fitting(unet: UNetSettings, size: tuple[int, int]) -> Base | None:
+    """The base that a net of these settings on images of this size (height, width) can start from, if there is one."""
+    for base in listing():
+        near = max(size) <= LARGEST * base.size and min(size) * LARGEST >= base.size
+        if near and _alike(base.unet, unet):
+            return base
+    return None
+
+
+def require_fit(base: Base, unet: UNetSettings) -> None:
+    """Raises UsageError where the base's net is another one."""
+    if not _alike(base.unet, unet):
+        theirs, ours = asdict(replace(base.unet, classes=0)), asdict(replace(unet, classes=0))
+        other = next(key for key in theirs if theirs[key] != ours[key])
+        raise UsageError(
+            f"--base {base.name}: its {other} is {theirs[other]}, this set's net needs {ours[other]}",
+            "Choose another base, or --base none.",
+        )
+
+
+def start_from(net: nn.Module, base: Base, sha256: str) -> None:
+    """Put the base's weights into `net`; every class begins as "no class". Raises BadInput where the file has changed."""
+    if base.sha256 != sha256:
+        raise BadInput(
+            f"model: the base {base.name} is not the one this run began with",
+            "Restore it, or train into another folder.",
+        )
+    tensors = {name: tensor.float() for name, tensor in weights.load(base.path)[0].items()}
+    rows = net.state_dict()[CLASS_ROWS]
+    tensors[CLASS_ROWS] = tensors[CLASS_ROWS][-1:].expand_as(rows).clone()
+    net.load_state_dict(tensors)
+
+
+def save(
+    path: Path, tensors: dict[str, Tensor], unet: UNetSettings, *, size: int, seen: int, licence: str,
+    sources: tuple[str, ...], classes: tuple[str, ...], **more: Any,
+) -> str:  # fmt: skip
+    """Write a base model in half precision; returns its hex sha256."""
+    half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+    header = {"kind": KIND, "unet": asdict(unet), "size": size, "seen": seen, "licence": licence}
+    return weights.save(path, half, {**header, "sources": sources, "classes": classes, **more})
+
+
+def _alike(one: UNetSettings, other: UNetSettings) -> bool:
+    """Whether all weights but the classes' have the same shapes and meaning; dropout is no weight."""
+    return replace(one, classes=0, dropout=0.0) == replace(other, classes=0, dropout=0.0)
+
+
+def _read(path: Path) -> Base:
+    header = weights.header_of(path)
+    if header.get("kind") != KIND:
+        raise BadInput(f"model: {path.name}: is no base model", "Remove it from the folder of base models.")
+    unet = {key: tuple(value) if isinstance(value, list) else value for key, value in header["unet"].items()}
+    return Base(
+        path.stem, path, UNetSettings(**unet), int(header["size"]), int(header["seen"]), str(header["licence"]),
+        tuple(header["sources"]), tuple(header["classes"]),
+    )  # fmt: skip
