@@ -30,6 +30,7 @@ VERBS = {
     "train": "Train denoiser and classifier on a folder of images.",
     "sample": "Plain class-conditional images from a trained run.",
     "augment": "The main job: plan, generate, disturb, filter, write, report.",
+    "models": "The base models that training starts from.",
     "evaluate": "Real against synthetic: fidelity, labels, near copies.",
     "verify": "Check the files of an output folder, their marks and manifest.",
     "merge": "Join the shards of one plan into one folder.",

@@ -29,7 +29,7 @@ def tiny_set(root: Path, *, form: str = "png8", size: int = 32) -> Source:
 def tiny_settings(prepared: Prepared, *, seen: int = 96) -> RunSettings:
     """Settings with nets of a few thousand weights."""
     data = preparing.pictures(prepared, prepared.splits.train, CPU)
-    settings = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101")
+    settings = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base="none")
     return settings.model_copy(
         update={
             "unet": replace(settings.unet, width=8, widths=(1, 2), blocks=1, attention=(False, True)),

@@ -66,10 +66,14 @@ class Training:
     seen: int | None = None
     seed: int = 0
     flip: bool = False
+    base: str = "auto"
 
     def folder(self, prepared: Prepared) -> Path:
-        """The run: the one named, or the one in the cache that fits this set."""
-        return self.model if self.model is not None else cache_folder() / "runs" / prepared.fingerprint[:16]
+        """The run: the one named, or the one in the cache that fits this set and the base that was asked for."""
+        if self.model is not None:
+            return self.model
+        asked = "" if self.base == "auto" else f"-{self.base}"
+        return cache_folder() / "runs" / (prepared.fingerprint[:16] + asked)
 
 
 def run(
@@ -83,6 +87,7 @@ def run(
     seed: int = 0,
     device: str = "auto",
     flip: bool = False,
+    base: str = "auto",
     shard: str | None = None,
     dry_run: bool = False,
     real_images: bool = True,
@@ -100,7 +105,7 @@ def run(
     target = out if out is not None else source.data.with_name(source.data.resolve().name + "-synthetic")
     part = parse_shard(shard) if shard else (1, 1)
     stored_plan(target)  # refuses a folder that is not ours before any work
-    training = Training(model, budget, seen, seed, flip)
+    training = Training(model, budget, seen, seed, flip, base)
     prepared = prepare(source, seed=seed)
     allotment = allot(
         prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real, force_small=wanted.force_small
@@ -147,7 +152,7 @@ def _model(training: Training, prepared: Prepared, device: torch.device) -> tupl
         console.say(f"model: {folder}")
         return settings, 0.0
     begun = (folder / SETTINGS).exists()
-    length = Length(None, 1) if begun else Length.of(training.budget, training.seen)
+    length = Length(None, 1) if begun else Length.of(training.budget, training.seen, base=training.base)
     console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
     started = time.monotonic()
     settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
@@ -262,6 +267,7 @@ def command(
     ] = None,
     budget: options.Budget = None,
     seen: options.Seen = None,
+    base: options.Base = "auto",
     sampler: options.SamplerName = "dpmpp_2m",
     steps: options.Steps = STEPS,
     scale: options.Scale = SCALE,
@@ -376,6 +382,7 @@ def command(
             seed=seed,
             device=device,
             flip=flip,
+            base=base,
             shard=shard,
             dry_run=dry_run,
             real_images=real_images,

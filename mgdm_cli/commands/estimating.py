@@ -35,7 +35,11 @@ def estimate(
         settings = read_settings(folder)
     else:
         settings, pace = measured(
-            prepared, Length.of(training.budget, training.seen), device, seed=training.seed, flip=training.flip
+            prepared,
+            Length.of(training.budget, training.seen, base=training.base),
+            device,
+            seed=training.seed,
+            flip=training.flip,
         )
         to_train = pace.seconds(settings.train.seen, settings.classifier_seen)
     made_by = recipe_by(settings, wanted, temperature=None, threshold=None)

@@ -85,14 +85,15 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training may take: `seconds`, or `seen` training images; and how wide the U-Net is (None: as usual)."""
+    """How long a training may take: `seconds`, or `seen` training images; how wide the U-Net is (None: as usual); its base."""
 
     seconds: float | None
     seen: int | None
     width: int | None = None
+    base: str = "auto"
 
     @classmethod
-    def of(cls, budget: str | None, seen: int | None, width: int | None = None) -> Length:
+    def of(cls, budget: str | None, seen: int | None, width: int | None = None, base: str = "auto") -> Length:
         """From the flags; half an hour where a person watches. Raises NeedsTraining where nobody does and nothing was said."""
         import sys
 
@@ -104,7 +105,7 @@ class Length:
                     "Say --budget 30m, or name a trained --model RUN.",
                 )
             seconds = DEFAULT_BUDGET
-        return cls(seconds, seen, width)
+        return cls(seconds, seen, width, base)
 
 
 def measured(
@@ -118,7 +119,7 @@ def measured(
     data = preparing.pictures(prepared, prepared.splits.train, device)
     date = datetime.now(UTC).strftime("%Y%m%d")
     wide = {} if length.width is None else {"width": length.width}
-    settings = sizing.settings_for(prepared, data, seed=seed, flip=flip, date=date, **wide)
+    settings = sizing.settings_for(prepared, data, seed=seed, flip=flip, date=date, base=length.base, **wide)
     pace = sizing.measure(settings, data, device)
     return sizing.fit_to_budget(settings, pace, seconds=length.seconds, seen=length.seen), pace
 
@@ -150,7 +151,7 @@ def train_into(
             settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
             seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
             console.say(
-                f"training: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, about {console.clock_text(seconds)}"
+                f"training from {settings.base or 'scratch'}: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, about {console.clock_text(seconds)}"
             )
             write_settings(folder, settings)
         if not is_trained(folder):

@@ -263,6 +263,15 @@ Width = Annotated[
         "--width", min=8, max=512, help="Channels of the U-Net's first level; 48 as a rule.", rich_help_panel=RUN
     ),
 ]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        metavar="NAME",
+        help="Base model to start training from: auto, none, or a name of mgdm models.",
+        rich_help_panel=RUN,
+    ),
+]
 Flip = Annotated[
     bool,
     typer.Option(

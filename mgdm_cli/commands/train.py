@@ -22,6 +22,7 @@ def run(
     budget: str | None = None,
     seen: int | None = None,
     width: int | None = None,
+    base: str = "auto",
     seed: int = 0,
     device: str = "auto",
     flip: bool = False,
@@ -38,7 +39,7 @@ def run(
     where = pick(device)
     prepared = prepare(source, seed=seed)
     begun = (out / SETTINGS).is_file()  # a run that was begun has its length already
-    length = Length(None, 1) if begun else Length.of(budget, seen, width)
+    length = Length(None, 1) if begun else Length.of(budget, seen, width, base)
     if dry_run:
         settings, pace = measured(prepared, length, where, seed=seed, flip=flip)
         seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
@@ -79,6 +80,7 @@ def command(
     budget: options.Budget = None,
     seen: options.Seen = None,
     width: options.Width = None,
+    base: options.Base = "auto",
     size: options.Size = None,
     fit: options.Fit = "pad",
     window: options.Window = None,
@@ -123,6 +125,7 @@ def command(
             budget=budget,
             seen=seen,
             width=width,
+            base=base,
             seed=seed,
             device=device,
             flip=flip,

@@ -29,7 +29,7 @@ from .classifying import (
     train_classifier,
 )
 from .preparing import Prepared, pictures
-from .run import DENOISER, GUIDE, JUDGE, LOG, RunSettings, denoiser_header, new_classifier, new_model
+from .run import DENOISER, GUIDE, JUDGE, LOG, RunSettings, denoiser_header, first_weights, new_classifier
 from .training import Tick, TrainState, begin, finished, train
 from .warp import WarpSettings
 
@@ -85,7 +85,7 @@ def _denoiser(
     save_every: float,
 ) -> Iterator[Event]:
     data, holdout = pictures(prepared, records, device), pictures(prepared, prepared.splits.holdout, device)
-    model = new_model(settings, device)
+    model = first_weights(settings, device)
     state = begin(model, settings.train)
     for note in resume(folder, state):
         yield Event("note", note=note)

@@ -18,7 +18,7 @@ from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
-from . import weights
+from . import bases, weights
 from .classifying import load_classifier
 from .decoding import Parts
 from .preparing import Frame
@@ -54,6 +54,8 @@ class RunSettings(BaseModel):
     unet: UNetSettings
     classifier: ClassifierSettings
     train: TrainSettings
+    base: str = ""  # the base model that the denoiser starts from; "" is from scratch
+    base_sha256: str = ""
     warp: WarpSettings
     classifier_seen: int
     holdout: tuple[str, ...]  # "sha256#part" of the images set aside
@@ -72,10 +74,18 @@ class RunSettings(BaseModel):
 
 
 def new_model(settings: RunSettings, device: torch.device) -> Model:
-    """A model with fresh weights, drawn from the run's seed."""
+    """A model with fresh weights, drawn from the run's seed; see `first_weights` for where a training starts."""
     torch.manual_seed(settings.train.seed)
     net = UNet(settings.unet).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(net, PROCESSES[settings.process](sigma_data=settings.sigma_data, **settings.process_settings))
+
+
+def first_weights(settings: RunSettings, device: torch.device) -> Model:
+    """A model as its training finds it: fresh, or the base's weights with every class as "no class"."""
+    model = new_model(settings, device)
+    if settings.base:
+        bases.start_from(model.net, bases.named(settings.base), settings.base_sha256)
+    return model
 
 
 def new_classifier(settings: RunSettings, device: torch.device, *, seed: int) -> Classifier:

@@ -15,6 +15,7 @@ from mgdm_cli.errors import NeedsTraining
 from mgdm_cli.nets.classifier import ClassifierSettings
 from mgdm_cli.nets.unet import UNetSettings
 
+from . import bases
 from . import warp as warping
 from .classifying import NOISE_AWARE, ClassifySettings, train_classifier
 from .device import bf16
@@ -24,6 +25,8 @@ from .run import RunSettings, new_classifier, new_model
 from .training import Pictures, TrainSettings, begin, train
 
 LEAST_SEEN = 20_000  # training images below which a denoiser from scratch is not worth its name
+LEAST_TUNED = 5_000  # the same for one that starts from a base model
+TUNING_RATE = 5e-4  # learning rate from a base: lower, or the first steps undo what it knows
 CLASSIFIER_SHARE = 0.08  # of the budget, for each of the two classifiers
 CLASSIFIER_SEEN = (6_000, 40_000)
 OVERHEAD = 1.06  # looks at the holdout, checkpoints, reading
@@ -42,14 +45,29 @@ class Pace:
 
 
 def settings_for(
-    prepared: Prepared, data: Pictures, *, seed: int, flip: bool, date: str, width: int = UNetSettings.width
+    prepared: Prepared,
+    data: Pictures,
+    *,
+    seed: int,
+    flip: bool,
+    date: str,
+    width: int = UNetSettings.width,
+    base: str = "auto",
 ) -> RunSettings:
-    """A run's settings for this set, before its length is known (`seen` is the least)."""
+    """A run's settings for this set, before its length is known (`seen` is the least).
+
+    `base`: a base model's name, "auto" for one that fits, "none". Raises UsageError where the one named does not fit.
+    """
     frame = prepared.frame
     channels, classes = frame.form.channels, len(prepared.classes)
     patch = 2 if max(frame.net_size) >= 64 else 1
     spread = float(data.x0.std())
     smallest = min(prepared.counts.values())
+    unet = UNetSettings(channels, classes, width=width, patch=patch, warp=warping.WIDTH)
+    start = _base(base, unet, frame.net_size)
+    training = TrainSettings(LEAST_SEEN, seed=seed)
+    if start is not None:
+        training = replace(training, seen=LEAST_TUNED, rate=TUNING_RATE)
     return RunSettings(
         version=__version__,
         date=date,
@@ -62,9 +80,11 @@ def settings_for(
         sigma_data=spread,
         process="edm",
         process_settings={"mean": -0.8, "spread": 1.4},
-        unet=UNetSettings(channels, classes, width=width, patch=patch, warp=warping.WIDTH),
+        unet=unet,
         classifier=ClassifierSettings(channels, classes, spread, patch=patch),
-        train=TrainSettings(LEAST_SEEN, seed=seed),
+        train=training,
+        base=start.name if start else "",
+        base_sha256=start.sha256 if start else "",
         warp=replace(warping.strong(smallest), flip=flip),
         classifier_seen=CLASSIFIER_SEEN[0],
         holdout=tuple(sorted(record_key(record) for record in prepared.splits.holdout)),
@@ -72,6 +92,16 @@ def settings_for(
         inputs=prepared.fingerprint,
         threads=torch.get_num_threads(),
     )
+
+
+def _base(base: str, unet: UNetSettings, size: tuple[int, int]) -> bases.Base | None:
+    if base == "none":
+        return None
+    if base == "auto":
+        return bases.fitting(unet, size)
+    found = bases.named(base)
+    bases.require_fit(found, unet)
+    return found
 
 
 def measure(settings: RunSettings, data: Pictures, device: torch.device, *, steps: int = 4) -> Pace:
@@ -108,8 +138,9 @@ def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, s
     low, high = CLASSIFIER_SEEN
     classifier_seen = min(max(int(pace.classifier * seconds * CLASSIFIER_SHARE), low), high)
     possible = int((seconds / OVERHEAD - 2 * classifier_seen / pace.classifier) * pace.denoiser)
-    if possible < LEAST_SEEN:
-        minutes = -(-pace.seconds(LEAST_SEEN, low) // 60)
+    least = settings.train.seen
+    if possible < least:
+        minutes = -(-pace.seconds(least, low) // 60)
         raise NeedsTraining(
             f"training: the budget of {seconds / 60:.3g} min is too short: on this machine this set needs {minutes:.0f} min at least "
             f"(measured: {pace.denoiser:.0f} training images a second)",
