@@ -151,7 +151,8 @@ def train_into(
             settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
             seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
             console.say(
-                f"training from {settings.base or 'scratch'}: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, about {console.clock_text(seconds)}"
+                f"training from {settings.base or 'scratch'}: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, "
+                f"about {console.clock_text(seconds)}"
             )
             write_settings(folder, settings)
         if not is_trained(folder):

@@ -69,7 +69,8 @@ def train_classifier(
         optimizer.step()
         keep = 1 - 1 / max(step - 2 * steps // 3, 1)
         for key, value in net.state_dict().items():
-            mean[key].lerp_(value, 1 - keep)
+            if value.is_floating_point():
+                mean[key].lerp_(value, 1 - keep)
         if step % 10 == 9 or step == steps - 1:
             yield Tick((step + 1) * settings.batch, float(loss.detach()), None, 0.0)
     net.load_state_dict(mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -49,17 +50,29 @@ class NoiseEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, 3x3 conv, twice; the embedding scales and shifts the second norm (Dhariwal & Nichol 2021, AdaGN)."""
+    """Norm, SiLU, 3x3 conv, twice; the embedding scales and shifts the second norm (Dhariwal & Nichol 2021, AdaGN).
+
+    `norm`: channels -> layer. `begins_as_identity`: the residual branch starts at 0.
+    """
 
     def __init__(
-        self, channels_in: int, channels_out: int, embedding: int, *, dropout: float = 0.0, stride: int = 1
+        self,
+        channels_in: int,
+        channels_out: int,
+        embedding: int,
+        *,
+        dropout: float = 0.0,
+        stride: int = 1,
+        norm: Callable[[int], nn.Module] = ChannelNorm,
+        begins_as_identity: bool = True,
     ) -> None:
         super().__init__()
-        self.norm1 = ChannelNorm(channels_in)
+        self.norm1 = norm(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
         self.modulate = nn.Linear(embedding, 2 * channels_out)
-        self.norm2 = ChannelNorm(channels_out)
-        self.conv2 = zeroed(nn.Conv2d(channels_out, channels_out, 3, padding=1))
+        self.norm2 = norm(channels_out)
+        conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = zeroed(conv2) if begins_as_identity else conv2
         self.dropout = dropout
         same = channels_in == channels_out and stride == 1
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
