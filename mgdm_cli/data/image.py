@@ -23,6 +23,8 @@ class Form:
     affine: tuple[tuple[float, ...], ...] | None = None  # 4x4, voxel -> mm RAS+, of this slice
     modality: str | None = None  # DICOM Modality
     body_part: str | None = None  # DICOM BodyPartExamined
+    orientation: tuple[str, str] | None = None  # DICOM PatientOrientation: where rows and columns run to, ("L", "F")
+    storage: str | None = None  # DICOM storage class: "CR", "DX", "CT", "MR"; None for any other
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
-"""DICOM: any single or multi-frame image object in, marked secondary captures out.
+"""DICOM: any single or multi-frame image object in, marked ones out.
 
 No header text of a patient leaves this module: identities as digests, terms only from closed lists.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Part, as_pixels, guarded
+from mgdm_cli.data.codecs.dicom_classes_out import written_form
 from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, rescale, whole
 from mgdm_cli.data.codecs.dicom_out import dicom_file
 from mgdm_cli.data.image import Form, Image, Mark
@@ -53,12 +53,12 @@ def read(path: Path, part: int | None = None) -> Image:
 
 
 def output_form(form: Form) -> Form:
-    """A Secondary Capture keeps the spacing but has no place in the patient; an unknown modality is OT."""
-    return replace(form, affine=None, modality=form.modality or "OT")
+    """CR, DX, CT and MR stay what they are where the class can hold them; all else is Secondary Capture."""
+    return written_form(form)
 
 
 def encode(image: Image, mark: Mark) -> bytes:
-    """A complete, marked Secondary Capture (see dicom_out)."""
+    """A complete, marked object (see dicom_out)."""
     return dicom_file(image, mark)
 
 

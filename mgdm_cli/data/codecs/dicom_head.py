@@ -14,11 +14,13 @@ from mgdm_cli.data.codecs.base import MAX_BYTES, check_size, file_bytes
 from mgdm_cli.data.codecs.dicom_terms import (
     BODY_PARTS,
     DEFLATED,
+    KINDS,
     MEDIA_DIRECTORY,
     MODALITIES,
     NATIVE,
     PACKED,
     PREAMBLES,
+    directions,
     known,
 )
 from mgdm_cli.data.image import Form
@@ -90,6 +92,8 @@ def form_of(head: Header, frame: int) -> Form:
         affine=_affine(dataset, frame, spacing),
         modality=known(dataset.get("Modality"), MODALITIES),
         body_part=known(dataset.get("BodyPartExamined"), BODY_PARTS),
+        orientation=directions(dataset.get("PatientOrientation")),
+        storage=KINDS.get(str(dataset.get("SOPClassUID", ""))),
     )
 
 

@@ -71,7 +71,7 @@ def read(path: Path, part: int | None = None) -> Image:
 
 def output_form(form: Form) -> Form:
     """PNG for PNG and JPEG (a lossy file would not hold the generated image); TIFF for what PNG cannot hold."""
-    bare = replace(form, spacing_mm=None, affine=None, modality=None, body_part=None)
+    bare = replace(form, spacing_mm=None, affine=None, modality=None, body_part=None, orientation=None, storage=None)
     return replace(bare, codec="png" if form.codec != "tiff" and form.dtype in ("uint8", "uint16") else "tiff")
 
 
