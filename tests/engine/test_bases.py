@@ -1,0 +1,139 @@
+"""Base models: which fits, that a run starts from its weights, and that another file under the same name is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgdm_cli.commands import models
+from mgdm_cli.engine import bases, sizing
+from mgdm_cli.engine.preparing import pictures
+from mgdm_cli.engine.pretraining import pretrain
+from mgdm_cli.engine.run import DENOISER, RunSettings, first_weights, load_parts, write_settings
+from mgdm_cli.errors import BadInput, UsageError
+from mgdm_cli.nets.unet import UNet, UNetSettings
+from tests.tiny import CPU, drain, tiny_set, tiny_settings, two_threads
+
+__all__ = ["two_threads"]
+SMALL = UNetSettings(3, 7, width=8, widths=(1, 2), blocks=1, attention=(False, True), warp=7)
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of base models with one in it, in place of the package's own."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setattr(bases, "root", lambda: folder)
+    bases.listing.cache_clear()
+    put(folder / "small-32.safetensors", seed=3)
+    yield folder
+    bases.listing.cache_clear()
+
+
+def put(path: Path, *, seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    net = UNet(SMALL)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    tensors = net.state_dict()
+    bases.save(
+        path, tensors, SMALL, size=32, seen=123, licence="Apache-2.0", sources=("drawn here",), classes=("a",) * 7
+    )
+    return tensors
+
+
+def test_a_base_fits_nets_that_differ_in_classes_and_dropout_alone() -> None:
+    four = replace(SMALL, classes=4, dropout=0.0)
+    found = bases.fitting(four, (32, 40))
+    assert found is not None
+    assert (found.name, found.seen, found.classes) == ("small-32", 123, ("a",) * 7)
+    assert bases.fitting(replace(four, width=16), (32, 32)) is None
+    assert bases.fitting(replace(four, channels=1), (32, 32)) is None
+    assert bases.fitting(four, (128, 128)) is None
+    assert bases.fitting(four, (8, 8)) is None
+
+
+def test_a_base_that_was_named_says_why_it_does_not_fit() -> None:
+    with pytest.raises(UsageError, match=r"channels is 3.*needs 1"):
+        bases.require_fit(bases.named("small-32"), replace(SMALL, channels=1))
+    with pytest.raises(UsageError, match="not known") as caught:
+        bases.named("large-512")
+    assert "small-32" in str(caught.value.hint)
+
+
+def run_settings(tmp_path: Path) -> tuple[object, RunSettings]:
+    from mgdm_cli.commands.modelling import prepare
+
+    prepared = prepare(tiny_set(tmp_path / "set"), seed=0)
+    base = bases.named("small-32")
+    found = tiny_settings(prepared).model_copy(update={"base": base.name, "base_sha256": base.sha256})
+    return prepared, found.model_copy(update={"unet": replace(SMALL, classes=4)})
+
+
+def test_a_run_starts_from_the_base_and_needs_it_no_more_once_trained(tmp_path: Path, shelf: Path) -> None:
+    prepared, settings = run_settings(tmp_path)
+    tensors = put(shelf / "small-32.safetensors", seed=3)
+    model = first_weights(settings, CPU)
+    for name, tensor in model.net.state_dict().items():
+        wanted = tensors[name][-1:].expand(5, -1) if name == bases.CLASS_ROWS else tensors[name]
+        assert torch.allclose(tensor, wanted, atol=1e-3), name
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_settings(folder, settings)
+    drain(pretrain(folder, prepared, settings, CPU))  # type: ignore[arg-type]
+    (shelf / "small-32.safetensors").unlink()
+    bases.listing.cache_clear()
+    parts, _ = load_parts(folder, settings, CPU)
+    assert (folder / DENOISER).is_file()
+    moved = parts.model.net.state_dict()["stem.weight"]
+    assert not torch.equal(moved, tensors["stem.weight"])
+    assert torch.allclose(moved, tensors["stem.weight"], atol=0.05)
+
+
+def test_another_file_under_the_same_name_is_refused(tmp_path: Path, shelf: Path) -> None:
+    _, settings = run_settings(tmp_path)
+    put(shelf / "small-32.safetensors", seed=4)
+    with pytest.raises(BadInput, match="small-32"):
+        first_weights(settings, CPU)
+
+
+def test_settings_take_a_base_that_fits_unless_told_not_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mgdm_cli.commands.modelling import prepare
+
+    prepared = prepare(tiny_set(tmp_path / "set"), seed=0)
+    data = pictures(prepared, prepared.splits.train, CPU)
+    usual = UNetSettings(3, 4, warp=7)
+    put_usual = UNet(usual).state_dict()
+    bases.save(
+        bases.root() / "usual.safetensors", put_usual, usual, size=32, seen=9, licence="x", sources=(), classes=()
+    )
+    bases.listing.cache_clear()
+    started, scratch = (
+        sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base=base) for base in ("auto", "none")
+    )
+    assert (started.base, scratch.base) == ("usual", "")
+    assert started.base_sha256 == bases.named("usual").sha256
+    assert started.train.rate < scratch.train.rate
+    assert started.train.seen < scratch.train.seen
+    with pytest.raises(UsageError, match="width is 8"):
+        sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base="small-32")
+
+
+def test_the_list_says_what_they_learnt_from() -> None:
+    result = models.run()
+    assert json.loads(json.dumps(result.document))["models"][0]["sources"] == ["drawn here"]
+    assert "small-32: colour, 32 px, 123 images seen" in str(result.lines[0])
+
+
+def test_a_file_of_another_kind_on_the_shelf_is_an_error(tmp_path: Path, shelf: Path) -> None:
+    from mgdm_cli.engine import weights
+
+    weights.save(shelf / "other.safetensors", {"a": torch.zeros(1)}, {"kind": "denoiser"})
+    bases.listing.cache_clear()
+    with pytest.raises(BadInput, match=r"other\.safetensors"):
+        bases.listing()
