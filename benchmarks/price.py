@@ -12,6 +12,7 @@ for, and rise of their entropy over the same image before its disturbance. The a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -67,7 +68,7 @@ def published(parts: Parts, strength: float, seeds: Sequence[int], class_index: 
     # Encoding: explicit Euler steps of the same equation, upwards; the image counts as noisy by the smallest sigma.
     up = [sigma for sigma in reversed(grid) if sigma > 0]
     x = before
-    for low, high in zip(up, up[1:], strict=False):
+    for low, high in itertools.pairwise(up):
         x0 = denoise(x, low)
         x = x0 + (x - x0) * (high / low)
     after = _decode(guided(denoise, pull("entropy")), x, grid, noise)
