@@ -13,18 +13,23 @@ if TYPE_CHECKING:
 
     from mgdm_cli.commands.evaluate import Findings
     from mgdm_cli.metrics.fidelity import Estimate
-    from mgdm_cli.report.content import CopyScores, Facts, Figure, Neighbour, Shelf, Verdict
+    from mgdm_cli.report.content import Better, CopyScores, Facts, Figure, Neighbour, Shelf
 
 SHOWN = 12  # images of a class, real and synthetic
 NEAREST = 8  # pairs on the page
 LISTED = 50  # pairs in the document
-CLOSE, FAR = 1.5, 5.0  # ratio of distances: below, the sets are close; above, far apart
-LOWER = 0.05  # agreement this much below that of real images is worth a caution
-VARIED = 0.8  # mean distance against the real one's below which a class is called less varied
+SHARES = {
+    "precision": "Share of synthetic images that lie where real ones do.",
+    "recall": "Share of real images that lie where synthetic ones do.",
+    "density": "How many real images' surroundings hold a synthetic image; above 1 where they crowd together.",
+    "coverage": "Share of real images with a synthetic one among their nearest neighbours.",
+}
 
 
 def document_of(found: Findings) -> dict[str, Any]:
     """Everything as plain values. Real images are named by their number in the training split, never by file."""
+    from mgdm_cli.commands.concluding import verdicts_of
+
     copies, near = found.copies, found.fidelity
     order = copies.scores.score.argsort(kind="stable")[:LISTED]
     return {
@@ -39,6 +44,12 @@ def document_of(found: Findings) -> dict[str, Any]:
         "kernel": asdict(near.kernel),
         "kernel_by_class": {name: asdict(estimate) for name, estimate in near.by_class.items()},
         "diversity": {name: asdict(spread) for name, spread in near.spread.items()},
+        **{name: asdict(estimate) for name, estimate in near.shares.items()},
+        "shares_by_class": {
+            label: {name: asdict(estimate) for name, estimate in shares.items()}
+            for label, shares in near.shares_by_class.items()
+        },
+        "vendi": {name: asdict(spread) for name, spread in near.vendi.items()},
         "labels": [asdict(row) for row in found.labels],
         "judges_on_test": found.test,
         "copies": {
@@ -75,6 +86,7 @@ def document_of(found: Findings) -> dict[str, Any]:
 
 def lines_of(found: Findings) -> tuple[str, ...]:
     """The figures and verdicts for a terminal."""
+    from mgdm_cli.commands.concluding import verdicts_of
     from mgdm_cli.report.page import number, share
 
     rows = []
@@ -93,6 +105,7 @@ def lines_of(found: Findings) -> tuple[str, ...]:
 
 def page_of(found: Findings, name: str, *, real_images: bool) -> str:
     """The HTML page."""
+    from mgdm_cli.commands.concluding import verdicts_of
     from mgdm_cli.report.content import ClassRow, EvaluateReport, Planted
     from mgdm_cli.report.page import evaluate_page, whole
 
@@ -120,91 +133,6 @@ def page_of(found: Findings, name: str, *, real_images: bool) -> str:
     )
 
 
-def verdicts_of(found: Findings) -> list[Verdict]:
-    """What may be said, the most serious question first."""
-    from mgdm_cli.report.content import Verdict
-
-    out = [_copy_verdict(found), *_label_verdict(found), *_distance_verdict(found), *_spread_verdict(found)]
-    if not found.prepared.splits.patients_known:
-        out.append(
-            Verdict(
-                "caution",
-                "The patients are not known.",
-                "Each file counts as its own patient, so one patient may stand on both sides of a split.",
-            )
-        )
-    return out
-
-
-def _copy_verdict(found: Findings) -> Verdict:
-    from mgdm_cli.report.content import Verdict
-
-    c = found.copies
-    n, hits = len(c.flagged), int(c.flagged.sum())
-    if not c.auditable:
-        return Verdict("caution", "Copies cannot be audited.", f"{c.calibration.threshold.reason}.")
-    power = f"Of {sum(p.planted for p in c.planted)} planted copies {sum(p.found for p in c.planted)} were found"
-    missed = ", ".join(p.kind for p in c.planted if p.found < p.planted)
-    power += f" (not all of: {missed})." if missed else "."
-    said = f"{hits} of {n} images count as near copies; chance alone explains up to {c.by_chance}."
-    if c.failed:
-        return Verdict("bad", "More images are near copies of training images than chance explains.", said)
-    if not c.powerful:
-        return Verdict(
-            "caution", "Inconclusive: on these images the copy test finds too few planted copies.", f"{said} {power}"
-        )
-    return Verdict("good", "No evidence of copying.", f"{said} {power}")
-
-
-def _label_verdict(found: Findings) -> list[Verdict]:
-    from mgdm_cli.report.content import Verdict
-    from mgdm_cli.report.page import share
-
-    if not found.labels or found.labels[0].real is None:
-        return []
-    row = found.labels[0]
-    said = f"The judge sees the intended class in {share(row.share)} of them, and in {share(row.real)} of unseen real images."
-    if row.hi < (row.real or 0.0) - LOWER:
-        return [Verdict("caution", "The labels hold less often than in real images.", said)]
-    return [Verdict("good", "The labels hold as they do in real images.", said)]
-
-
-def _distance_verdict(found: Findings) -> list[Verdict]:
-    from mgdm_cli.report.content import Verdict
-    from mgdm_cli.report.page import number
-
-    estimate, kernel = found.fidelity.frechet, found.fidelity.kernel
-    if estimate.ratio is None:
-        if kernel.lo is None:
-            return [Verdict("plain", "How close the sets are cannot be said.", f"{kernel.reason}.".capitalize())]
-        if kernel.lo > 0:
-            said = (
-                "The interval of the kernel distance lies above 0; there are too few images to say how large that is."
-            )
-            return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said)]
-        said = "The interval of the kernel distance holds 0. With few images it is wide, and this says little."
-        return [Verdict("plain", "No difference from the real images can be shown.", said)]
-    said = (
-        f"They lie {number(estimate.ratio)} times as far from real images as two halves of the real images from each "
-        "other, at equal numbers and with the classes in equal shares."
-    )
-    if estimate.ratio <= CLOSE:
-        return [Verdict("good", "The synthetic images lie close to the real ones.", said)]
-    if estimate.ratio <= FAR:
-        return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said)]
-    return [Verdict("caution", "The synthetic images lie far from the real ones.", said)]
-
-
-def _spread_verdict(found: Findings) -> list[Verdict]:
-    from mgdm_cli.report.content import Verdict
-
-    few = [name for name, spread in found.fidelity.spread.items() if spread.hi < VARIED * spread.real]
-    if not few:
-        return []
-    line = f"The synthetic images are less varied than the real ones in {', '.join(few)}."
-    return [Verdict("caution", line, "Classes like these add less than their number suggests.")]
-
-
 def figures_of(found: Findings) -> list[Figure]:
     """The table of distances and of diversity."""
     from mgdm_cli.report.content import Figure
@@ -224,34 +152,30 @@ def figures_of(found: Findings) -> list[Figure]:
             "The same question without assuming a shape; fair also for few images. 0 for equal sets.",
         ),
     ]
+    out += [_distance(name.capitalize(), e, 1.0, SHARES[name], "higher") for name, e in near.shares.items()]
     for name, estimate in near.by_class.items():
         out.append(_distance(f"Kernel distance × 1000, {name}", estimate, 1000.0, ""))
-    for name, spread in near.spread.items():
-        what = "Mean distance between two images of the class." if name == next(iter(near.spread)) else ""
-        ratio = spread.value / spread.real if spread.real > 0 else None
-        out.append(
-            Figure(
-                f"Variety, {name}",
-                spread.value,
-                "neither",
-                spread.lo,
-                spread.hi,
-                spread.real,
-                ratio,
-                what=what + " A ratio of 1 is as varied as the real images." * bool(what),
+    for title, what, spreads in (
+        ("Variety", "Mean distance between two images of the class.", near.spread),
+        ("Vendi score", "Effective number of different images in the class, at equal numbers.", near.vendi),
+    ):
+        for name, spread in spreads.items():
+            said = f"{what} A ratio of 1 is as varied as the real images." if name == next(iter(spreads)) else ""
+            ratio = spread.value / spread.real if spread.real > 0 else None
+            out.append(
+                Figure(f"{title}, {name}", spread.value, "neither", spread.lo, spread.hi, spread.real, ratio, what=said)
             )
-        )
     return out
 
 
-def _distance(name: str, e: Estimate, scale: float, what: str) -> Figure:
+def _distance(name: str, e: Estimate, scale: float, what: str, better: Better = "lower") -> Figure:
     from mgdm_cli.report.content import Figure
 
     def scaled(value: float | None) -> float | None:
         return None if value is None else scale * value
 
     return Figure(
-        name, scaled(e.value), "lower", scaled(e.lo), scaled(e.hi), scaled(e.baseline), e.ratio, min(e.n), what, e.reason
+        name, scaled(e.value), better, scaled(e.lo), scaled(e.hi), scaled(e.baseline), e.ratio, min(e.n), what, e.reason
     )  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mgdm_cli.metrics import diversity
+from mgdm_cli.metrics import diversity, manifold
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, Scores, calibrate
 from mgdm_cli.metrics.fidelity import Estimate, frechet, kernel_distance, with_interval
 from mgdm_cli.metrics.labels import clopper_pearson, entropy, most_by_chance, wilson
@@ -19,6 +19,7 @@ Labels = NDArray[np.int64]
 Images = NDArray[np.float32]
 
 LEAST = 10  # images of a class below which its distances are not given
+VENDI = 300  # images of a class in the effective number: eigenvalues cost its cube
 MUST_FIND = ("exact", "JPEG", "contrast", "flip", "shift")  # without these the copy test has too little power
 POWER = 0.95  # share of planted copies of each of those kinds that must be found
 
@@ -58,6 +59,9 @@ class Fidelity:
     kernel: Estimate
     by_class: dict[str, Estimate]  # kernel distance
     spread: dict[str, Spread]  # diversity within a class
+    shares: dict[str, Estimate] = field(default_factory=dict)  # precision, recall, density, coverage
+    shares_by_class: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    vendi: dict[str, Spread] = field(default_factory=dict)  # effective number of images of a class, at equal numbers
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def fidelity(real: Space, synthetic: Space, classes: Sequence[str], *, draws: in
         else Estimate(None, n=(len(a), len(b)), reason=f"{min(len(a), len(b))} images are too few")
         for metric in (frechet, kernel_distance)
     }
-    by_class, spread = {}, {}
+    shares = _shares(real.features[a], synthetic.features[b], list(groups[a]), draws, seed)
+    by_class, spread, vendi, by_class_shares = {}, {}, {}, {}
     for k, name in enumerate(classes):
         mine, theirs = np.flatnonzero(real.label == k), np.flatnonzero(synthetic.label == k)
         if len(theirs) == 0:
@@ -128,7 +133,26 @@ def fidelity(real: Space, synthetic: Space, classes: Sequence[str], *, draws: in
         )
         value, lo, hi = diversity.spread(synthetic.features[theirs], draws=draws, seed=seed)
         spread[name] = Spread(value, lo, hi, diversity.spread(real.features[mine], groups=own, draws=1, seed=seed)[0])
-    return Fidelity(whole["frechet"], whole["kernel_distance"], by_class, spread)
+        by_class_shares[name] = _shares(real.features[mine], synthetic.features[theirs], own, draws, seed)
+        vendi[name] = _vendi(real.features[mine], synthetic.features[theirs], draws, seed)
+    return Fidelity(whole["frechet"], whole["kernel_distance"], by_class, spread, shares, by_class_shares, vendi)
+
+
+def _shares(real: Array, synthetic: Array, groups: list[str], draws: int, seed: int) -> dict[str, Estimate]:
+    return {
+        name: manifold.estimate(name, real, synthetic, groups=groups, draws=draws, seed=seed)
+        for name in manifold.SHARES
+    }
+
+
+def _vendi(real: Array, synthetic: Array, draws: int, seed: int) -> Spread:
+    """The effective number of images of one class, both sets at the smaller one's number: it grows with the number."""
+    generator = np.random.default_rng(seed)
+    size = min(len(real), len(synthetic), VENDI)
+    ours, theirs = (features[np.sort(generator.permutation(len(features))[:size])] for features in (real, synthetic))
+    width = manifold.kernel_width(ours)
+    value, lo, hi = manifold.vendi_with_interval(theirs, width, draws=draws, seed=seed)
+    return Spread(value, lo, hi, manifold.vendi(ours, width))
 
 
 def matched(first: Labels, second: Labels, *, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,7 +28,7 @@ class Closest:
 def mean_distance(features: Array) -> float:
     """Mean Euclidean distance over all pairs of different images of features (N,F)."""
     features = _checked(features)
-    total = sum(float(_distances(block, features).sum()) for block in _blocks(features))
+    total = sum(float(distances(block, features).sum()) for block in _blocks(features))
     return total / (len(features) * (len(features) - 1))
 
 
@@ -43,7 +43,7 @@ def spread(
     features = _checked(features)
     names = np.asarray([str(i) for i in range(len(features))] if groups is None else list(groups))
     keep = np.sort(generator.permutation(len(features))[:MOST])
-    distance = _distances(features[keep], features[keep])
+    distance = distances(features[keep], features[keep])
     np.fill_diagonal(distance, 0.0)
     patients, which = np.unique(names[keep], return_inverse=True)
     drawn = []
@@ -61,7 +61,7 @@ def closest_pair(features: Array) -> Closest:
     features = _checked(features)
     best, least = (0, 1), float("inf")
     for start, block in zip(range(0, len(features), ROWS), _blocks(features), strict=True):
-        distance = _distances(block, features)
+        distance = distances(block, features)
         rows = start + np.arange(len(block))
         distance[np.arange(len(features))[None, :] <= rows[:, None]] = np.inf
         row, column = divmod(int(distance.argmin()), len(features))
@@ -74,7 +74,7 @@ def _blocks(features: Array) -> list[Array]:
     return [features[i : i + ROWS] for i in range(0, len(features), ROWS)]
 
 
-def _distances(a: Array, b: Array) -> Array:
+def distances(a: Array, b: Array) -> Array:
     """(len(a), len(b)) Euclidean distances, good to about 1e-7 of the features' spread."""
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))

@@ -82,12 +82,7 @@ def with_interval(
     because images that are drawn twice shift a distance. Real images are drawn by patient (`groups`, N of them),
     synthetic ones singly. Of each set `MOST` images at random are used at most.
     """
-    real, synthetic = _checked(real, synthetic)
-    generator = np.random.default_rng(seed)
-    names = np.asarray([str(i) for i in range(len(real))] if groups is None else list(groups))
-    keep = np.sort(generator.permutation(len(real))[:MOST])
-    real, names = real[keep], names[keep]
-    synthetic = synthetic[np.sort(generator.permutation(len(synthetic))[:MOST])]
+    real, synthetic, names, generator = thinned(real, synthetic, groups, seed)
     n = (len(real), len(synthetic))
     if metric is frechet and min(n) <= real.shape[1]:
         return Estimate(None, n=n, reason=f"{min(n)} images are too few for {real.shape[1]} features")
@@ -95,7 +90,7 @@ def with_interval(
     ours, theirs = np.arange(n[0]), n[0] + np.arange(n[1])
     value = pooled(ours, theirs)
     drawn = np.array(
-        [pooled(_resample(names, generator), generator.choice(theirs, n[1])) for _ in range(draws)], dtype=np.float64
+        [pooled(resample(names, generator), generator.choice(theirs, n[1])) for _ in range(draws)], dtype=np.float64
     )
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(drawn - drawn.mean(), [tail, 1.0 - tail])
@@ -106,6 +101,34 @@ def with_interval(
     if metric is frechet:  # never below 0, which the basic interval does not know
         lo = max(lo, 0.0)
     return Estimate(value, lo, value - float(low), baseline, ratio, n, why)
+
+
+def thinned(
+    real: Array, synthetic: Array, groups: Sequence[str] | None, seed: int, most: int = MOST
+) -> tuple[Array, Array, NDArray[np.str_], np.random.Generator]:
+    """(real, synthetic, patients of real, generator): at most `most` images of each set, chosen at random by `seed`."""
+    real, synthetic = _checked(real, synthetic)
+    generator = np.random.default_rng(seed)
+    names = np.asarray([str(i) for i in range(len(real))] if groups is None else list(groups))
+    keep = np.sort(generator.permutation(len(real))[:most])
+    return real[keep], synthetic[np.sort(generator.permutation(len(synthetic))[:most])], names[keep], generator
+
+
+@dataclass(frozen=True)
+class Halves:
+    """`metric` of real (N,F) and synthetic (M,F) and what it needs to be compared with halves of the real images."""
+
+    metric: Distance
+    real: Array
+    synthetic: Array
+    names: NDArray[np.str_]
+    least: int
+
+    def baseline(self, generator: np.random.Generator, *, biased: bool) -> tuple[float | None, float | None]:
+        """(mean size between halves of the real images, ratio of the synthetic set's at equal numbers to it)."""
+        pooled = _pooled(self.metric, np.concatenate([self.real, self.synthetic]))
+        theirs = len(self.real) + np.arange(len(self.synthetic))
+        return _baseline(pooled, self.names, theirs, self.least, generator, biased=biased)
 
 
 def real_baseline(metric: Distance, real: Array, *, groups: Sequence[str] | None = None, seed: int = 0) -> float | None:
@@ -174,7 +197,7 @@ def _baseline(
     return baseline, float(np.mean(real_synthetic)) / baseline if biased and baseline > 0 else None
 
 
-def _resample(groups: NDArray[np.str_], generator: np.random.Generator) -> Indices:
+def resample(groups: NDArray[np.str_], generator: np.random.Generator) -> Indices:
     """Indices of whole groups drawn with replacement, as many groups as there are."""
     names, which = np.unique(groups, return_inverse=True)
     members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])

@@ -121,3 +121,17 @@ def test_the_same_seed_gives_the_same_estimate() -> None:
 def test_features_of_two_spaces_are_refused() -> None:
     with pytest.raises(BadInput, match="features of shapes"):
         frechet(cloud(10, 4, seed=0), cloud(10, 5, seed=0))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchmetrics_gives_the_same_distances() -> None:
+    """Another implementation on the same features, to 1e-4."""
+    torch = pytest.importorskip("torch")
+    kid = pytest.importorskip("torchmetrics.image.kid", reason="torchmetrics is not installed (extra: test)")
+    fid = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics is not installed (extra: test)")
+    a, b = cloud(200, 12, seed=0), cloud(150, 12, seed=1, shift=0.4)
+    first, second = (torch.from_numpy(x) for x in (a, b))
+    theirs = fid._compute_fid(first.mean(0), first.T.cov(), second.mean(0), second.T.cov())
+    assert frechet(a, b) == pytest.approx(float(theirs), rel=1e-4)
+    equal = cloud(200, 12, seed=2, shift=0.4)  # theirs takes equal numbers
+    assert kernel_distance(a, equal) == pytest.approx(float(kid.poly_mmd(first, torch.from_numpy(equal))), rel=1e-4)
