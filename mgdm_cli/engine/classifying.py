@@ -33,6 +33,7 @@ class ClassifySettings:
     batch: int = 16
     rate: float = 1e-3
     smooth: float = 0.05
+    exposure: float = 0.15  # spread of log gamma; contrast varies by half and brightness by a tenth of it
     seed: int = 0
 
 
@@ -88,12 +89,19 @@ def _classifier_loss(
     generator, device = torch.Generator().manual_seed(settings.seed * 1_000_003 + step), data.x0.device
     pick = torch.multinomial(draw_from, settings.batch, replacement=True, generator=generator).to(device)
     x0 = warping.apply(data.x0[pick], warping.draw(settings.batch, warp, generator).to(device))
+    x0 = exposed(x0, settings.exposure * torch.randn(3, settings.batch, 1, 1, 1, generator=generator).to(device))
     sigma = sigmas(settings.batch, settings.between, generator).to(device)
     eps = torch.randn(x0.shape, generator=generator).to(device)
     net.train()
     with seeded(settings.seed * 1_000_003 + step, device), bf16(device):
         logits = net(x0 + sigma[:, None, None, None] * eps, sigma)
     return F.cross_entropy(logits, data.label[pick], label_smoothing=settings.smooth)
+
+
+def exposed(x0: Tensor, by: Tensor) -> Tensor:
+    """x0 (B, C, H, W) in [-1, 1] as another machine might have recorded it; `by` (3, B, 1, 1, 1): gamma, contrast, brightness."""
+    gamma, contrast, brightness = by
+    return (((x0 + 1) / 2).clamp(0, 1) ** gamma.exp() * (0.5 * contrast).exp() + 0.1 * brightness) * 2 - 1
 
 
 def sigmas(n: int, between: tuple[float, float], generator: torch.Generator) -> Tensor:

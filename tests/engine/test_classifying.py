@@ -1,0 +1,59 @@
+"""Classifiers learn textures from a few images, are calibrated on the holdout, and their exposure jitter is off at 0."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mgdm_cli.engine.classifying import (
+    NEARLY_CLEAN,
+    NOISE_AWARE,
+    ClassifySettings,
+    calibrate,
+    exposed,
+    logits_of,
+    sigmas,
+    skill,
+    train_classifier,
+)
+from mgdm_cli.engine.training import Pictures
+from mgdm_cli.engine.warp import WarpSettings
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+
+
+def textures(n: int, seed: int) -> Pictures:
+    """Two classes of noise of one mean: weak and strong. Their only difference is how strong the texture is."""
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.arange(n) % 2
+    strength = torch.tensor([0.1, 0.3])[label][:, None, None, None]
+    return Pictures((strength * torch.randn(n, 1, 16, 16, generator=generator)).clamp(-1, 1), label)
+
+
+@pytest.mark.parametrize("between", [NEARLY_CLEAN, NOISE_AWARE])
+def test_how_strong_a_texture_is_can_be_learnt(between: tuple[float, float]) -> None:
+    torch.manual_seed(0)
+    net = Classifier(ClassifierSettings(1, 2, 0.2, width=8, widths=(1, 2)))
+    for _ in train_classifier(net, textures(64, 0), ClassifySettings(1600, between), warp=WarpSettings()):
+        pass
+    unseen = textures(64, 1)
+    before = torch.nn.functional.cross_entropy(logits_of(net, unseen.x0), unseen.label)
+    assert 0.19 < calibrate(net, unseen) < 20.1
+    able = skill(net, unseen)
+    assert able.accuracy > 0.95
+    assert able.beats_chance
+    assert torch.nn.functional.cross_entropy(logits_of(net, unseen.x0), unseen.label) <= before + 1e-4
+
+
+def test_no_exposure_is_the_picture_itself_and_more_is_brighter() -> None:
+    x0 = textures(4, 0).x0
+    none = torch.zeros(3, 4, 1, 1, 1)
+    assert torch.allclose(exposed(x0, none), x0, atol=1e-6)
+    bright = none.clone()
+    bright[2] = 1.0
+    assert torch.allclose(exposed(x0, bright), x0 + 0.2, atol=1e-6)
+
+
+def test_half_of_the_noise_levels_are_the_lowest() -> None:
+    drawn = sigmas(4000, (0.01, 3.0), torch.Generator().manual_seed(0))
+    assert 0.45 < float((drawn == 0.01).float().mean()) < 0.55
+    assert float(drawn.max()) <= 3.0
