@@ -70,13 +70,10 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
     """The run record: what was made, what it cost, on what."""
     from collections import Counter
 
-    from mgdm_cli.diffusion.process import PROCESSES
-    from mgdm_cli.engine.decoding import cost
-
     plan = dataset.plan
     entries, rejected = dataset.entries(), dataset.rejected()
-    blocks = sum(len(dataset.blocks(lot)) for lot in dataset.lots)
-    evaluations, gradients = cost(plan.recipe, PROCESSES[plan.recipe.process]())  # the grid is the same for every set
+    blocks = [block for lot in dataset.lots for block in dataset.blocks(lot)]
+    evaluations, gradients = (sum(getattr(block, what) for block in blocks) for what in ("evaluations", "gradients"))
     made = max(len(entries), 1)
     by_class, refused = Counter(e.label for e in entries), Counter(r.label for r in rejected if r.reason != "surplus")
     return {
@@ -90,10 +87,9 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
             for name in plan.classes
         },
         "rejected": dict(sorted(Counter(r.reason for r in rejected).items())),
-        "candidates": blocks * plan.block,
-        "evaluations_per_candidate": evaluations,
-        "evaluations_per_image": evaluations * blocks * plan.block / made,
-        "classifier_gradients_per_image": gradients * blocks * plan.block / made,
+        "candidates": len(blocks) * plan.block,
+        "evaluations_per_image": evaluations / made,
+        "classifier_gradients_per_image": gradients / made,
         "entropy": _means(entries),
         "inputs_sha256": plan.inputs,
         "models": plan.models.model_dump(),

@@ -222,6 +222,8 @@ class Dataset:
         files: Mapping[str, bytes],
         accepted: Sequence[Entry],
         rejected: Sequence[Rejected] = (),
+        evaluations: int = 0,
+        gradients: int = 0,
     ) -> BlockRow:
         """Write the result of block (lot, attempt): its files, durable, then one journal line.
 
@@ -233,7 +235,10 @@ class Dataset:
         for entry in accepted:
             if hashes.get(entry.path) != entry.sha256 or len(files[entry.path]) != entry.bytes:
                 raise ValueError(f"{entry.id}: the entry does not describe the bytes of its file")
-        row = BlockRow(lot=lot.index, attempt=attempt, accepted=tuple(accepted), rejected=tuple(rejected), files=hashes)
+        row = BlockRow(
+            lot=lot.index, attempt=attempt, evaluations=evaluations, gradients=gradients, accepted=tuple(accepted),
+            rejected=tuple(rejected), files=hashes,
+        )  # fmt: skip
         write_all(self.root, files, tmp=self._tmp)
         self._journal.append(row.model_dump(mode="json"))
         self._blocks[lot.index].append(row)

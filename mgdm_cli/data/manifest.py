@@ -93,10 +93,15 @@ class InputRow(Frozen):
 
 
 class BlockRow(Frozen):
-    """The proven result of one block: a line of the journal. `files` maps relative path -> SHA-256."""
+    """The proven result of one block: a line of the journal. `files` maps relative path -> SHA-256.
+
+    `evaluations` of the U-Net and `gradients` of the guide are what the block cost, one each per image.
+    """
 
     lot: int = Field(ge=0)
     attempt: int = Field(ge=0)
+    evaluations: int = Field(default=0, ge=0)
+    gradients: int = Field(default=0, ge=0)
     accepted: tuple[Entry, ...]
     rejected: tuple[Rejected, ...]
     files: dict[str, str]

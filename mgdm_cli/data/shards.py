@@ -101,7 +101,10 @@ def merge(shards: Sequence[Shard], target: Path) -> Iterator[BlockRow]:
                 if row is None:
                     raise BadInput(f"{shard.root.name}: block {lot.index}.{attempt} is missing", _RUN_AGAIN)
                 files = {name: _proven(shard, name, digest) for name, digest in row.files.items()}
-                yield found.commit(lot, attempt, files=files, accepted=row.accepted, rejected=row.rejected)
+                yield found.commit(
+                    lot, attempt, files=files, accepted=row.accepted, rejected=row.rejected,
+                    evaluations=row.evaluations, gradients=row.gradients,
+                )  # fmt: skip
         found.finish()
 
 
