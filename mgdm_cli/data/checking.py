@@ -14,6 +14,7 @@ from mgdm_cli.data.dataset import DONE, HOUSE, JOURNAL, PLAN
 from mgdm_cli.data.files import Journal, sha256_file, sha256_hex
 from mgdm_cli.data.manifest import BlockRow, Entry, load
 from mgdm_cli.data.marked import lacking
+from mgdm_cli.data.papers import sidecar_path
 from mgdm_cli.data.plan import Lot, Plan, read_plan
 from mgdm_cli.errors import BadInput, MgdmError, MissingInput
 
@@ -152,6 +153,7 @@ def _image(root: Path, entry: Entry) -> Iterator[Problem]:
 def _strangers(root: Path, entries: Sequence[Entry]) -> Iterator[Problem]:
     """Files below images/ that no row names."""
     known = {entry.path for entry in entries} | {METADATA}
+    known |= {name for entry in entries if (name := sidecar_path(entry.path)) is not None}
     for path in sorted((root / "images").rglob("*")):
         name = path.relative_to(root).as_posix()
         if name not in known and not path.is_dir():

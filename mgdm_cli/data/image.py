@@ -25,6 +25,8 @@ class Form:
     body_part: str | None = None  # DICOM BodyPartExamined
     orientation: tuple[str, str] | None = None  # DICOM PatientOrientation: where rows and columns run to, ("L", "F")
     storage: str | None = None  # DICOM storage class: "CR", "DX", "CT", "MR"; None for any other
+    codes: tuple[int, int] | None = None  # NIfTI qform_code and sform_code: what the affine refers to
+    stored: tuple[str, float, float] | None = None  # NIfTI numbers on disk, scl_slope, scl_inter; None: dtype as it is
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mgdm_cli.data.card import card, readme
+from mgdm_cli.data.codecs import marks
 from mgdm_cli.data.files import canonical, sha256_hex
+from mgdm_cli.data.image import Mark
 from mgdm_cli.data.manifest import Entry, InputRow, Rejected
 from mgdm_cli.data.plan import NOT_STATED, Plan
 
@@ -50,7 +52,7 @@ def all_papers(
     """Relative path -> bytes of every paper but the manifests; `manifest` is the bytes of manifest.jsonl."""
     table = metadata_csv(plan, entries)
     content = card(plan, entries, rejected)
-    return {
+    return sidecars(plan, entries) | {
         "images/metadata.csv": table,
         "combined.csv": combined_csv(plan, entries, inputs),
         "datalist.json": datalist(plan, entries),
@@ -58,6 +60,25 @@ def all_papers(
         "card.json": canonical(content, indent=1),
         "README.md": readme(content).encode("utf-8"),
     }
+
+
+def sidecar_path(path: str) -> str | None:
+    """The JSON file that belongs beside an image (only NIfTI has one), both relative to the data set."""
+    stem = path.removesuffix(".nii.gz")
+    return None if stem == path else f"{stem}.json"
+
+
+def sidecars(plan: Plan, entries: Sequence[Entry]) -> dict[str, bytes]:
+    """The JSON beside each NIfTI image, which says that it is synthetic; nothing for other formats."""
+    found = {}
+    for entry in entries:
+        name = sidecar_path(entry.path)
+        if name is not None:
+            mark = Mark(
+                entry.id, entry.label, plan.run, entry.index, entry.model_sha256, plan.versions["mgdm"], plan.date
+            )
+            found[name] = canonical(marks.sidecar(mark), indent=1)
+    return found
 
 
 def cell(value: str | int | float | None) -> str:

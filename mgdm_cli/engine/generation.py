@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mgdm_cli.data.codecs import codec_of, encode
-from mgdm_cli.data.codecs.base import quantised
+from mgdm_cli.data.codecs import codec_of, encode, settled
 from mgdm_cli.data.dataset import Dataset, picture_path
 from mgdm_cli.data.image import Image
 from mgdm_cli.data.manifest import Entry, Measures, Rejected
@@ -210,8 +209,7 @@ def _uid(works: Works, lot: Lot, rank: int) -> str | None:
 
 def _stored(frame: Frame, x0: Tensor) -> Image:
     """The picture as it will be stored: physical units, rounded to the stored type."""
-    image = frame.to_image(x0)
-    return replace(image, pixels=quantised(image).astype("float32"))
+    return settled(frame.to_image(x0))
 
 
 def picture(works: Works, image: Image, lot: Lot, rank: int) -> bytes:

@@ -205,7 +205,9 @@ def test_the_input_format_and_depth_come_out(form: str, suffix: str, dtype: str 
             assert len(torch.unique(torch.from_numpy(read_pixels(made, record).pixels))) > 256, (
                 "more than 8 bits are used"
             )
+    assert verify.run(out).exit_code == 0
     if form == "nifti":
+        assert all((out / e.path.replace(".nii.gz", ".json")).is_file() for e in load(out))
         assert made.records[0].form.affine is not None
         assert made.records[0].form.affine == real.records[0].form.affine
 

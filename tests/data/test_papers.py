@@ -40,6 +40,21 @@ def rows(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
 
 
+def test_a_json_file_stands_beside_every_nifti_and_beside_nothing_else() -> None:
+    assert not [name for name in papers(maker.make_plan(12)) if name.endswith(".json") and name.startswith("images/")]
+    plan = maker.make_plan(12, suffix=".nii.gz")
+    entries, _ = content(plan)
+    made = {
+        name: json.loads(data) for name, data in papers(plan).items() if name.startswith("images/") and ".json" in name
+    }
+    assert set(made) == {entry.path.replace(".nii.gz", ".json") for entry in entries}
+    for entry in entries:
+        told = made[entry.path.replace(".nii.gz", ".json")]
+        assert (told["SyntheticData"], told["Id"], told["Label"]) == ("YES", entry.id, entry.label)
+        assert "trainedAlgorithmicMedia" in told["DigitalSourceType"]
+        assert told["ImageType"][0] == "DERIVED"
+
+
 def test_metadata_lists_every_image_relative_to_its_own_folder() -> None:
     plan = maker.make_plan(30)
     entries, _ = content(plan)

@@ -9,7 +9,7 @@ from mgdm_cli.data.codecs.base import Ask, Codec, Part
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.errors import BadInput
 
-__all__ = ["CODECS", "Ask", "Codec", "Part", "codec_of", "encode", "output_form", "sniff", "suffix"]
+__all__ = ["CODECS", "Ask", "Codec", "Part", "codec_of", "encode", "output_form", "settled", "sniff", "suffix"]
 
 CODECS: tuple[Codec, ...] = (dicom, raster, nifti, npz)  # dicom first: its preamble may begin like a TIFF
 _HEAD = 1024
@@ -39,6 +39,11 @@ def suffix(form: Form) -> str:
     """The file suffix, with its dot, of an image written in `form`."""
     form = output_form(form)
     return codec_of(form.codec).SUFFIX[form.codec]
+
+
+def settled(image: Image) -> Image:
+    """The image as it comes back from its file: rounded to what the format holds. Its form is of `output_form`."""
+    return Image(codec_of(image.form.codec).settled(image), image.form)
 
 
 def encode(image: Image, mark: Mark) -> bytes:

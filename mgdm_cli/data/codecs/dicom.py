@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Part, as_pixels, guarded
+from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
 from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, rescale, whole
 from mgdm_cli.data.codecs.dicom_out import dicom_file
+from mgdm_cli.data.codecs.dicom_out import settled as settled_values
+from mgdm_cli.data.codecs.dicom_pixels import physical
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.data.labels import patient_digest
 from mgdm_cli.errors import BadInput, UsageError
@@ -55,6 +55,11 @@ def read(path: Path, part: int | None = None) -> Image:
 def output_form(form: Form) -> Form:
     """CR, DX, CT and MR stay what they are where the class can hold them; all else is Secondary Capture."""
     return written_form(form)
+
+
+def settled(image: Image) -> Floats:
+    """(C,H,W): what `read` gives back of an image in `output_form`."""
+    return settled_values(image)
 
 
 def encode(image: Image, mark: Mark) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.data.codecs import marks
-from mgdm_cli.data.codecs.base import Array, quantised, rows_last
+from mgdm_cli.data.codecs.base import Array, Floats, quantised, rows_last
 from mgdm_cli.data.codecs.dicom_classes_out import PLACED, classify, coded, decimal, written_form
 from mgdm_cli.data.codecs.dicom_terms import SECONDARY_CAPTURE, STORAGE
 from mgdm_cli.data.image import Form, Image, Mark
@@ -72,6 +72,14 @@ def dicom_series(images: Sequence[Image], mark: Mark) -> tuple[bytes, ...]:
         own = _Slice(uid(mark.run, f"slice-{k}", mark.index), k + 1, corner[0] - middle, ends)
         files.append(_object(image.pixels, form, mark, own))
     return tuple(files)
+
+
+def settled(image: Image) -> Floats:
+    """(C,H,W) float32: the values that a reader of the written file gets; fractions take 65,536 steps."""
+    if image.form.dtype != "float32":
+        return quantised(image).astype(np.float32)
+    levels, slope, intercept = _stored(image, _ends([image]))
+    return (levels.astype(np.float64) * float(slope) + float(intercept)).astype(np.float32)
 
 
 def _ends(images: Sequence[Image]) -> tuple[float, float]:
@@ -182,6 +190,6 @@ def _stored(image: Image, ends: tuple[float, float]) -> tuple[Array, str, str]:
         return quantised(image), "1", "0"
     lo, hi = ends
     intercept = decimal(lo)
-    slope = decimal((hi - lo) / 65535 if hi > lo else 1.0)
+    slope = f"{(hi - lo) / 65535 if hi > lo else 1.0:.6g}"  # six digits: what was read back is written the same again
     levels = np.rint((image.pixels.astype(np.float64) - float(intercept)) / float(slope))
     return np.clip(levels, 0, 65535).astype(np.uint16), slope, intercept

@@ -23,6 +23,21 @@ def facts(mark: Mark) -> dict[str, str]:
     }
 
 
+def sidecar(mark: Mark) -> dict[str, str | list[str]]:
+    """What stands in the JSON file beside a NIfTI: BIDS names where there are some (BIDS 1.9, Hardware and Sequence).
+
+    A NIfTI header loses its description in most tools; the file beside it is what they carry on."""
+    told: dict[str, str | list[str]] = {
+        "SyntheticData": "YES",
+        "DigitalSourceType": SOURCE_TYPE,
+        "ImageType": ["DERIVED", "PRIMARY", "OTHER", "SYNTHETIC"],
+        "Manufacturer": "mgdm",
+        "ManufacturersModelName": "mgdm",
+        "SoftwareVersions": mark.version,
+    }
+    return told | facts(mark)
+
+
 def xmp(mark: Mark) -> bytes:
     """An XMP packet with DigitalSourceType trainedAlgorithmicMedia (IPTC Photo Metadata Standard; needs no key)."""
     return (

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Part, as_pixels, check_size, guarded, stored_dtype
+from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Floats, Part, as_pixels, check_size, guarded, stored_dtype
 from mgdm_cli.data.codecs.nifti_file import checked_header, is_nifti, plain_bytes
-from mgdm_cli.data.codecs.nifti_out import nifti_file
+from mgdm_cli.data.codecs.nifti_out import NUMBERS, nifti_file
+from mgdm_cli.data.codecs.nifti_out import settled as settled_values
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.errors import BadInput
 
@@ -38,6 +39,7 @@ class _Volume:
     slope: float
     intercept: float
     synthetic: bool
+    codes: tuple[int, int]  # qform, sform
     axes: tuple[int, ...]  # for each of R, A, S: the voxel axis closest to it
     signs: tuple[int, ...]  # and whether it runs along (+1) or against it (-1)
 
@@ -80,12 +82,17 @@ def read(path: Path, part: int | None = None) -> Image:
 
 def output_form(form: Form) -> Form:
     """NIfTI holds every Form; colour as RGB24, so 8-bit."""
-    return replace(form, dtype="uint8") if form.channels == 3 else form
+    return replace(form, dtype="uint8", stored=None) if form.channels == 3 else form
 
 
 def encode(image: Image, mark: Mark) -> bytes:
     """A one-slice .nii.gz with the mark in descrip and in a comment extension."""
     return nifti_file(Image(image.pixels, output_form(image.form)), mark)
+
+
+def settled(image: Image) -> Floats:
+    """(C,H,W): what `read` gives back of an image in `output_form`."""
+    return settled_values(image)
 
 
 def _volume(path: Path) -> _Volume:
@@ -117,7 +124,9 @@ def _loaded(path: Path, changed_ns: int, size: int) -> _Volume:
     descrip = bytes(header["descrip"].tobytes())
     axes, signs = _turned(affine)
     marked = b"SYNTHETIC" in descrip
-    return _Volume(voxels, affine, (zooms[0], zooms[1], zooms[2]), dtype, slope, intercept, marked, axes, signs)
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    edges = zooms[0], zooms[1], zooms[2]
+    return _Volume(voxels, affine, edges, dtype, slope, intercept, marked, codes, axes, signs)
 
 
 def _scaling(header: Any) -> tuple[float, float]:
@@ -188,4 +197,16 @@ def _form(volume: _Volume, turn: NDArray[np.float64]) -> Form:
     if volume.affine is not None:
         affine = tuple(tuple(float(v) for v in row) for row in volume.affine @ turn)
     spacing = (volume.zooms[rows], volume.zooms[columns])
-    return Form("nifti", volume.dtype, channels, height, width, spacing if min(spacing) > 0 else None, affine)
+    kept = spacing if min(spacing) > 0 else None
+    codes = volume.codes if affine is not None else None
+    return Form("nifti", volume.dtype, channels, height, width, kept, affine, codes=codes, stored=_numbers(volume))
+
+
+def _numbers(volume: _Volume) -> tuple[str, float, float] | None:
+    """How the file holds its values, where Form.dtype does not say it; floating point loses its slope."""
+    name, scale = volume.voxels.dtype.newbyteorder("=").name, (volume.slope, volume.intercept)
+    if name == volume.dtype and scale == (1.0, 0.0):
+        return None
+    if name not in NUMBERS or (volume.voxels.dtype.kind == "f" and scale != (1.0, 0.0)):
+        return None
+    return (name, *scale)

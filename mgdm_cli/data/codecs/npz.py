@@ -18,6 +18,7 @@ from mgdm_cli.data.codecs.base import (
     NOTHING,
     Array,
     Ask,
+    Floats,
     Part,
     as_pixels,
     check_size,
@@ -77,6 +78,11 @@ def read(path: Path, part: int | None = None) -> Image:
 def output_form(form: Form) -> Form:
     """As a file of its own: PNG; TIFF for signed and floating-point values."""
     return raster.output_form(replace(form, codec="png"))
+
+
+def settled(image: Image) -> Floats:
+    """(C,H,W): what `read` gives back of an image in `output_form`."""
+    return raster.settled(image)
 
 
 def encode(image: Image, mark: Mark) -> bytes:

@@ -7,7 +7,7 @@ values are taken as stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from mgdm_cli.data.codecs.base import (
     NOTHING,
     Array,
     Ask,
+    Floats,
     Part,
     as_pixels,
     check_size,
     file_bytes,
     guarded,
+    quantised,
     stored_dtype,
 )
 from mgdm_cli.data.codecs.raster_out import png_file, tiff_file
@@ -71,8 +73,13 @@ def read(path: Path, part: int | None = None) -> Image:
 
 def output_form(form: Form) -> Form:
     """PNG for PNG and JPEG (a lossy file would not hold the generated image); TIFF for what PNG cannot hold."""
-    bare = replace(form, spacing_mm=None, affine=None, modality=None, body_part=None, orientation=None, storage=None)
-    return replace(bare, codec="png" if form.codec != "tiff" and form.dtype in ("uint8", "uint16") else "tiff")
+    codec = "png" if form.codec != "tiff" and form.dtype in ("uint8", "uint16") else "tiff"
+    return Form(codec, form.dtype, form.channels, form.height, form.width)
+
+
+def settled(image: Image) -> Floats:
+    """(C,H,W): what `read` gives back of an image in `output_form`."""
+    return quantised(image).astype(np.float32)
 
 
 def encode(image: Image, mark: Mark) -> bytes:

@@ -59,6 +59,10 @@ def test_an_image_comes_back_as_it_was_written(
     assert back.pixels.flags.c_contiguous
     step = (float(np.ptp(image.pixels)) / 65535 / 2 if (name, dtype) == ("dicom", "float32") else 0.0) * 1.001
     np.testing.assert_allclose(back.pixels, image.pixels, rtol=0, atol=step)
+    once = codecs.settled(Image(image.pixels, form))
+    np.testing.assert_array_equal(once.pixels, back.pixels)
+    path.write_bytes(codecs.encode(once, mark))
+    np.testing.assert_array_equal(codec.read(path).pixels, once.pixels, "what was judged is what is written")
 
     assert part.index is None
     assert "synthetic" in part.flags
