@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
+import numpy as np
+
+from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
 from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, rescale, whole
 from mgdm_cli.data.codecs.dicom_out import dicom_file
 from mgdm_cli.data.codecs.dicom_out import settled as settled_values
-from mgdm_cli.data.codecs.dicom_pixels import physical
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.data.labels import patient_digest
 from mgdm_cli.errors import BadInput, UsageError
