@@ -1,13 +1,12 @@
 """Settings from a TOML file: keys are the long names of a command's flags; flags on the command line win.
 
-`mgdm augment --config FILE.toml` reads it; `write_resolved` leaves `config.resolved.toml`, which does the same again.
+`mgdm augment --config FILE.toml` reads it; every output folder holds `config.resolved.toml`, which does the same again.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -106,13 +105,6 @@ def resolved_toml(params: Mapping[str, Any]) -> str:
             continue
         lines.append(f"{name.replace('_', '-')} = {_toml(params[name])}\n")
     return "".join(lines)
-
-
-def write_resolved(path: Path, params: Mapping[str, Any]) -> None:
-    """Write `resolved_toml(params)` to `path` in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(resolved_toml(params), encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
 
 
 def _toml(value: Any) -> str:
