@@ -1,0 +1,135 @@
+"""Every write, fsync, rename, ... of a run fails in turn, or kills it; then the run goes on. Needs strace (Linux).
+
+    python -m benchmarks.fault_injection                    # the file layer, every call: minutes
+    python -m benchmarks.fault_injection --job augment      # the command itself: long; --stride 7 tries each seventh call
+    python -m benchmarks.fault_injection --plant no-fsync   # a bug on purpose: must end with exit code 3
+
+At each point one system call gets SIGKILL, ENOSPC or EIO from the kernel's side (`strace -e inject`). After it no image is
+torn and no marker lies, the exit code is 0 or 74 with no traceback, and the same command then ends with the bytes of an
+undisturbed run. What no kill can show, that data are on the disk before something relies on them, is read from the trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.crashing import BUGS, broken_order, tree, unsound
+
+CALLS = ("write", "pwrite64", "fsync", "rename", "ftruncate", "mkdir")
+FAULTS = ("signal=KILL", "error=ENOSPC", "error=EIO")
+ROOT = Path(__file__).resolve().parents[1]
+GATE = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the run is started."""
+
+    name: str
+    ground: tuple[Path, ...] = ()
+    plant: str | None = None
+
+    def run(self, out: Path, *strace: str) -> tuple[int, str]:
+        """(exit code, stderr) of a run into `out`, under strace if it is given options."""
+        words = [sys.executable, "-m", "benchmarks.crash_job", self.name, str(out), *map(str, self.ground)]
+        words += ["--plant", self.plant] if self.plant else []
+        # no .pyc files: their writes and renames are not ours
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        lead = ["strace", "-f", "-qq", *strace] if strace else []
+        done = subprocess.run([*lead, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+
+def prepared(job: str, base: Path, plant: str | None) -> Job:
+    """The job with what it needs: for the command a tiny set and a tiny model."""
+    if job == "layer":
+        return Job("layer", plant=plant)
+    code = (
+        "import sys; from pathlib import Path; from tests.tiny import tiny_run, tiny_set\n"
+        "base = Path(sys.argv[1]); tiny_run(base / 'model', tiny_set(base / 'set'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, str(base)], cwd=ROOT, env=environment, check=True, capture_output=True)
+    return Job("augment", (base / "set", base / "model"), plant)
+
+
+def traced(job: Job, out: Path) -> list[str]:
+    """The calls of an undisturbed run, one a line, with the paths behind its file handles."""
+    log = out.with_name("trace")
+    code, errors = job.run(out, "-y", "-s", "0", "-e", f"trace={','.join(CALLS)},fdatasync", "-o", str(log))
+    if code != 0:
+        raise SystemExit(f"the undisturbed run ended with {code}: {errors[-500:]}")
+    return log.read_text(errors="replace").splitlines()
+
+
+def points(trace: Sequence[str], stride: int) -> Iterator[tuple[str, int, str]]:
+    """(call, its number, fault): every `stride`-th of all combinations. Numbers count within the main thread."""
+    main = trace[0].split(maxsplit=1)[0]
+    named = (re.match(rf"{main}\s+(\w+)\(", line) for line in trace)
+    counts = Counter(match[1] for match in named if match)
+    every = [(call, k, fault) for call in CALLS for k in range(1, counts[call] + 1) for fault in FAULTS]
+    yield from every[stride // 2 :: stride]
+
+
+def tried(job: Job, out: Path, whole: dict[str, str], point: tuple[str, int, str]) -> list[str]:
+    """What went wrong at one point; empty when every promise held."""
+    call, number, fault = point
+    inject = f"inject={call}:{fault}:when={number}"
+    code, errors = job.run(out, "-e", f"trace={call}", "-o", "/dev/null", "-e", inject)
+    found = unsound(out, whole) if out.exists() else []
+    if code not in (0, 74, -9, 137) or "Traceback" in errors:
+        found.append(f"exit code {code}: {errors.strip()[-200:]}")
+    code, errors = job.run(out)
+    if code != 0:
+        found.append(f"going on: exit code {code}: {errors.strip()[-200:]}")
+    elif tree(out) != whole:
+        found.append("going on: other bytes than those of an undisturbed run")
+    return [f"{call} {number} {fault}: {what}" for what in found]
+
+
+def campaign(base: Path, *, job: str, stride: int, plant: str | None = None) -> dict[str, Any]:
+    """The result of the whole campaign below the folder `base`."""
+    planted = prepared(job, base, plant)
+    trace = traced(planted, base / "whole")
+    order = broken_order(trace, base / "whole")
+    whole = tree(base / "whole")
+    violations: list[str] = []
+    chosen = list(points(trace, stride))
+    for point in chosen:
+        violations += tried(planted, base / "broken", whole, point)
+        shutil.rmtree(base / "broken", ignore_errors=True)
+    return {
+        "job": job, "planted": plant, "calls": len(trace), "files": len(whole), "points": len(chosen),
+        "violations": violations, "broken_order": sorted(set(order)),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the result as JSON; exit code 3 when a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", choices=("layer", "augment"), default="layer")
+    parser.add_argument("--stride", type=int, default=1, help="try every n-th point")
+    parser.add_argument("--plant", choices=BUGS)
+    asked = parser.parse_args(arguments)
+    if shutil.which("strace") is None:
+        raise SystemExit("strace is not installed (Debian: apt-get install strace)")
+    with tempfile.TemporaryDirectory() as folder:
+        result = campaign(Path(folder), job=asked.job, stride=asked.stride, plant=asked.plant)
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    return GATE if result["violations"] or result["broken_order"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
