@@ -314,6 +314,8 @@ def command(
     max_skip: options.MaxSkip = 0.05,
     allow_synthetic_input: options.AllowSynthetic = False,
     allow_burned_in: options.AllowBurnedIn = False,
+    max_file_size: options.MaxFileSize = None,
+    nan: options.Nan = None,
     flip: options.Flip = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -350,6 +352,8 @@ def command(
         window,
         require_patient_id,
         allow_burned_in,
+        max_file_size,
+        nan,
     )
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(

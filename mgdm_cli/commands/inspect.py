@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgdm_cli.commands import options
-from mgdm_cli.console import Result, finish, progress
+from mgdm_cli.console import Result, finish, plain, progress
 from mgdm_cli.errors import BAD_INPUT, OK
 
 if TYPE_CHECKING:
     from mgdm_cli.data.folder import Scan
     from mgdm_cli.data.image import Record
-    from mgdm_cli.data.looking import Look
+    from mgdm_cli.data.intensity import Intensity
 
 SHOWN = 20  # of a list, for people; the JSON document holds all
 SPLITS = ("train", "val", "test")
@@ -34,15 +34,20 @@ def run(
     max_skip: float = 0.05,
     allow_synthetic: bool = False,
     allow_burned_in: bool = False,
+    max_file_size: str | None = None,
+    nan: str | None = None,
     quick: bool = False,
+    report: Path | None = None,
 ) -> Result:
     """What `data` holds; exit code 65 when files cannot be used (with `skip_bad`: more than `max_skip` of them).
 
-    `quick` reads headers only. MissingInput and BadInput (names that are no classes, conflicts) as in `folder.scan`.
+    `quick` reads headers only; `report` receives the document. MissingInput and BadInput (names that are no classes,
+    conflicts) as in `folder.scan`.
     """
     from mgdm_cli.data import folder, looking
+    from mgdm_cli.data.workers import Limits
 
-    with progress("read headers", None, "files") as bar:
+    with progress("look at the files", None, "files") as bar:
         scan = folder.scan(
             data,
             labels=labels,
@@ -54,25 +59,29 @@ def run(
             max_skip=1.0,
             allow_synthetic=allow_synthetic,
             allow_burned_in=allow_burned_in,
+            max_file_size=options.bytes_of(max_file_size),
+            nan=options.nan_of(nan),
+            decode=not quick,
+            limits=Limits(),
             tell=lambda done, total: bar.advance(),
         )
-    seen = None
-    if not quick:
-        with progress("decode", len(scan.records), "images") as bar:
-            seen = looking.look(scan, tell=lambda done, total: bar.advance())
-        scan = folder.without(scan, list(seen.refused))
-    document = _document(data, scan, seen)
+    intensity = None if quick else looking.intensity_of(scan)
+    document = _document(data, scan, intensity)
     files = document["files"] + len(scan.refused)
     bad = len(scan.refused) > (max_skip * files if skip_bad else 0)
-    too_blank = seen is not None and len(seen.blank) > looking.MAX_BLANK * max(len(scan.records), 1)
-    document["usable"] = not bad and not too_blank and bool(scan.records)
+    document["usable"] = not bad and not document["unfit"] and bool(scan.records)
+    if report is not None:
+        from mgdm_cli.data.files import canonical, write_atomic
+
+        write_atomic(report, canonical(plain(document), indent=2))
     return Result(document, _lines(document), OK if document["usable"] else BAD_INPUT)
 
 
-def _document(data: Path, scan: Scan, seen: Look | None) -> dict[str, Any]:
+def _document(data: Path, scan: Scan, intensity: Intensity | None) -> dict[str, Any]:
     from mgdm_cli.data import splits
-    from mgdm_cli.data.folder import learnt
+    from mgdm_cli.data.folder import learnt, unfit
 
+    seen = scan.seen
     records = scan.records
     divided = splits.split(records) if learnt(records) else None
     return {
@@ -88,14 +97,25 @@ def _document(data: Path, scan: Scan, seen: Look | None) -> dict[str, Any]:
         "patients": _patients(records, len(splits.shared_patients(divided)) if divided else 0),
         "holdout": len(divided.holdout) if divided else 0,
         "values": None if seen is None else {"lowest": seen.lowest, "highest": seen.highest},
-        "intensity": None if seen is None or seen.intensity is None else seen.intensity.model_dump(),
+        "intensity": None if intensity is None else intensity.model_dump(),
         "blank": [] if seen is None else list(seen.blank),
         "duplicates": [{"kept": d.kept, "dropped": list(d.dropped), "label": d.label} for d in scan.duplicates],
         "conflicts": [{"paths": list(c.paths), "labels": list(c.labels)} for c in scan.conflicts],
         "refused": [{"path": r.path, "why": r.why} for r in scan.refused],
+        "series": [
+            {
+                "first": s.order[0].path,
+                "slices": s.slices,
+                "distance_mm": s.distance_mm,
+                "missing": s.missing,
+                "faults": list(s.faults),
+            }
+            for s in scan.series
+        ],
+        "unfit": unfit(scan),
         "notes": list(scan.notes),
         "fingerprint": splits.fingerprint(records),
-        "decoded": seen is not None,
+        "decoded": scan.seen is not None,
     }
 
 
@@ -142,6 +162,7 @@ def _lines(document: dict[str, Any]) -> tuple[Any, ...]:
     lines += _list("copies (the first is kept)", copies)
     lines += _list("blank images", document["blank"])
     lines += _list("cannot be used", [f"{_shown(r['path'])}: {r['why']}" for r in document["refused"]])
+    lines += [f"not usable: {why}" for why in document["unfit"]]
     lines.append("usable" if document["usable"] else "not usable as it is: correct the files above, or give --skip-bad")
     return tuple(lines)
 
@@ -159,10 +180,6 @@ def _of_patients(patients: dict[str, Any]) -> list[str]:
         else f"{patients['count']} known, {patients['unknown_images']} images without"
     )
     lines = [f"  patients   {text}"]
-    if patients["in_two_splits"]:
-        lines.append(
-            f"warning: {patients['in_two_splits']} patients stand in train and in val or test: figures will be too good"
-        )
     return lines
 
 
@@ -203,6 +220,14 @@ def command(
     max_skip: options.MaxSkip = 0.05,
     allow_synthetic: options.AllowSynthetic = False,
     allow_burned_in: options.AllowBurnedIn = False,
+    max_file_size: options.MaxFileSize = None,
+    nan: options.Nan = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.json", help="Also write the JSON document here.", rich_help_panel=options.OUTPUT
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Headers only; decode no pixels.", rich_help_panel=options.INPUT)
     ] = False,
@@ -213,7 +238,7 @@ def command(
     """What a folder of images holds: formats, sizes, classes, patients, copies; what cannot be used and why.
 
     \b
-    mgdm inspect --data ./fundus
+    mgdm inspect --data ./fundus --report input-report.json
     mgdm inspect --data ./ct --slices axial --patient-regex '(LIDC-[0-9]+)' --json
     """
     finish(
@@ -228,6 +253,9 @@ def command(
             max_skip=max_skip,
             allow_synthetic=allow_synthetic,
             allow_burned_in=allow_burned_in,
+            max_file_size=max_file_size,
+            nan=nan,
             quick=quick,
+            report=report,
         )
     )

@@ -41,21 +41,24 @@ class Source:
     window: str | None = None
     require_patient_id: bool = False
     allow_burned_in: bool = False
+    max_file_size: str | None = None
+    nan: str | None = None
 
 
 def prepare(source: Source, *, seed: int) -> Prepared:
     """Scan, split and frame the folder; says what was noticed."""
-    from mgdm_cli.data.folder import scan
+    from mgdm_cli.data.folder import refuse_unfit, scan
+    from mgdm_cli.data.workers import Limits
     from mgdm_cli.engine import preparing
     from mgdm_cli.errors import BadInput, UsageError
 
     window = None
-    if source.window is not None:
+    if source.window is not None and source.window != "voi":
         try:
             centre, width = (float(part) for part in source.window.split(","))
         except ValueError:
             raise UsageError(
-                f"--window: {source.window!r} is not CENTRE,WIDTH", "Write it as --window 40,400."
+                f"--window: {source.window!r} is not CENTRE,WIDTH or voi", "Write it as --window 40,400."
             ) from None
         window = (centre, width)
     with console.progress("look at the files", None, "files") as bar:
@@ -63,10 +66,13 @@ def prepare(source: Source, *, seed: int) -> Prepared:
             source.data, labels=source.labels, label_tag=source.label_tag, patient_regex=source.patient_regex,
             frames=source.frames, slices=source.slices, skip_bad=source.skip_bad, max_skip=source.max_skip,
             allow_synthetic=source.allow_synthetic,
-            allow_burned_in=source.allow_burned_in, tell=lambda done, total: bar.advance(1),
+            allow_burned_in=source.allow_burned_in, max_file_size=options.bytes_of(source.max_file_size),
+            nan=options.nan_of(source.nan), voi=source.window == "voi", decode=True, limits=Limits(),
+            tell=lambda done, total: bar.advance(1),
         )  # fmt: skip
     for note in found.notes:
         console.say(note)
+    refuse_unfit(found)
     prepared = preparing.prepare(found, size=options.size_of(source.size), fit_how=source.fit, window=window, seed=seed)
     if not prepared.splits.patients_known and source.require_patient_id:
         raise BadInput(

@@ -6,6 +6,7 @@ Values arrive checked but plain (text, numbers, paths), so that `config.resolved
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,8 @@ INPUT, OUTPUT, RUN = "Input", "Output", "Run"  # panels of the help text
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+BYTES = re.compile(r"(\d{1,12})([kKmMgG]?)")
+SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 SECONDS = {None: 60.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -41,6 +44,39 @@ def seconds_of(text: str | None) -> float | None:
     if match is None:
         raise UsageError(f"{text!r} is not a length of time", "Write 90s, 30m or 2h")
     return float(match[1]) * SECONDS[match[2]]
+
+
+def bytes_of(text: str | None) -> int:
+    """Bytes of "512M", "2G", "100000"; 1 GiB for None."""
+    if text is None:
+        return 1 << 30
+    match = BYTES.fullmatch(text.strip())
+    if match is None or int(match[1]) < 1:
+        raise UsageError(f"--max-file-size: {text!r} is no size", "Write 512M or 2G")
+    return int(match[1]) << SHIFTS[match[2].upper()]
+
+
+def nan_of(text: str | None) -> float | None:
+    """0.0 of "fill=0"; None stays None."""
+    if text is None:
+        return None
+    try:
+        value = float(text.strip().removeprefix("fill="))
+    except ValueError:
+        value = math.nan
+    if not text.strip().startswith("fill=") or not math.isfinite(value):
+        raise UsageError(f"--nan: {text!r} is not fill=NUMBER", "Write --nan fill=0")
+    return value
+
+
+def _check_bytes(value: str | None) -> str | None:
+    bytes_of(value)
+    return value
+
+
+def _check_nan(value: str | None) -> str | None:
+    nan_of(value)
+    return value
 
 
 def _check_device(value: str) -> str:
@@ -230,6 +266,26 @@ AllowBurnedIn = Annotated[
     bool,
     typer.Option("--allow-burned-in", help="Accept images that may show text of the patient.", rich_help_panel=INPUT),
 ]
+MaxFileSize = Annotated[
+    str | None,
+    typer.Option(
+        "--max-file-size",
+        metavar="SIZE",
+        callback=_check_bytes,
+        help="Largest image file, packed or unpacked: 512M, 2G; 1G as a rule.",
+        rich_help_panel=INPUT,
+    ),
+]
+Nan = Annotated[
+    str | None,
+    typer.Option(
+        "--nan",
+        metavar="fill=V",
+        callback=_check_nan,
+        help="Put the number V where a value is NaN or infinite.",
+        rich_help_panel=INPUT,
+    ),
+]
 Fit = Annotated[
     Literal["pad", "crop", "stretch"],
     typer.Option("--fit", help="How an image of another shape comes to --size.", rich_help_panel=INPUT),
@@ -237,7 +293,7 @@ Fit = Annotated[
 Window = Annotated[
     str | None,
     typer.Option(
-        "--window", metavar="CENTRE,WIDTH", help="Learn this intensity window, as 40,400 for CT.", rich_help_panel=INPUT
+        "--window", metavar="C,W|voi", help="Learn this intensity window, as 40,400; voi: the header's.", rich_help_panel=INPUT
     ),
 ]
 RequirePatientId = Annotated[

@@ -94,6 +94,8 @@ def command(
     max_skip: options.MaxSkip = 0.05,
     allow_synthetic_input: options.AllowSynthetic = False,
     allow_burned_in: options.AllowBurnedIn = False,
+    max_file_size: options.MaxFileSize = None,
+    nan: options.Nan = None,
     flip: options.Flip = False,
     save_every: Annotated[
         str, typer.Option("--save-every", metavar="TIME", help="Time between checkpoints.", rich_help_panel=options.RUN)
@@ -117,6 +119,8 @@ def command(
         data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input, size, fit, window,
         require_patient_id,
         allow_burned_in,
+        max_file_size,
+        nan,
     )  # fmt: skip
     finish(
         run(

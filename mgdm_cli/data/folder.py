@@ -1,20 +1,19 @@
 """A folder of images -> Scan: every file looked at once; labels, patients, splits, duplicates, conflicts.
 
-Pixels are not decoded here. Nothing is skipped silently: a file is a record, refused with a reason, or counted in a
-note.
+Nothing is skipped silently: a file is a record, refused with a reason, or counted in a note. Files that strangers may
+have made are looked at by `workers`; without them, in this process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from mgdm_cli.data import walking
-from mgdm_cli.data.codecs import Ask, Codec, Part, codec_of, sniff
+from mgdm_cli.data.codecs import Ask, Part, codec_of
+from mgdm_cli.data.codecs.base import MAX_BYTES, NOTHING
 from mgdm_cli.data.image import Image, Record
 from mgdm_cli.data.labels import (
     Row,
@@ -26,7 +25,12 @@ from mgdm_cli.data.labels import (
     read_table,
     split_of,
 )
-from mgdm_cli.data.pruning import Conflict, Duplicate, pruned
+from mgdm_cli.data.noting import notes as noted
+from mgdm_cli.data.noting import some
+from mgdm_cli.data.proving import Proof, Sight, Wish, check_shape, prove
+from mgdm_cli.data.pruning import Conflict, Duplicate, name_of, pruned
+from mgdm_cli.data.series import Series, series_notes, series_of
+from mgdm_cli.data.workers import Limits, proofs
 from mgdm_cli.errors import BadInput, MgdmError, MissingInput, UsageError
 
 __all__ = ["Conflict", "Duplicate", "Refused", "Scan", "learnt", "read", "read_pixels", "scan"]
@@ -34,8 +38,7 @@ __all__ = ["Conflict", "Duplicate", "Refused", "Scan", "learnt", "read", "read_p
 SLICES = ("axial", "coronal", "sagittal")
 FRAMES = ("first", "all")
 MAX_CONFLICTS = 0.05
-_NAMES = {"png": (".png",), "jpeg": (".jpg", ".jpeg", ".jpe"), "tiff": (".tif", ".tiff")}
-_KNOWN_NAMES = (*(n for names in _NAMES.values() for n in names), ".dcm", ".nii", ".npz")
+MAX_BLANK = 0.05  # share of images that may be of one value
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,23 @@ class Scan:
     conflicts: tuple[Conflict, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    ask: Ask = NOTHING  # how its files are read
+    series: tuple[Series, ...] = ()
+    seen: Seen | None = None  # None where nothing was decoded
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What decoding showed: images of a single value; the lowest and the highest value, in physical units."""
+
+    blank: tuple[str, ...]
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True)
 class _Settings:
     ask: Ask
-    frames: str | None
     pattern: re.Pattern[str] | None
     table: dict[str, Row] | None
     allow_synthetic: bool
@@ -81,31 +95,98 @@ def scan(
     max_skip: float = 0.05,
     allow_synthetic: bool = False,
     allow_burned_in: bool = False,
+    max_file_size: int = MAX_BYTES,
+    nan: float | None = None,
+    voi: bool = False,
+    decode: bool = False,
+    limits: Limits | None = None,
     tell: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Every image below `root` (or in the one file `root`). `tell(done, total)` hears of every file.
 
-    MissingInput: no such folder, or nothing readable in it. BadInput: refused files, all listed (with `skip_bad` only
-    when more than `max_skip` of the files are); names that cannot be classes; over 5 % of the images under two labels.
+    `decode` proves that every image can be decoded, and finds copies by their pixels; `limits` has the files looked at
+    in processes of their own. MissingInput: no such folder, or nothing readable in it. BadInput: refused files, all
+    listed (with `skip_bad` only when more than `max_skip` of the files are); names that cannot be classes; over 5 % of
+    the images under two labels, or blank.
     """
-    settings = _settings(labels, label_tag, patient_regex, frames, slices, allow_synthetic, allow_burned_in)
+    ask = Ask(slices, label_tag, max_file_size, nan, voi, frames)
+    settings = _settings(ask, labels, patient_regex, allow_synthetic, allow_burned_in)
     base, files, refused, notes = _files(root, labels)
     records: list[Record] = []
-    for done, path in enumerate(files):
+    sights: dict[tuple[str, int | None], Sight] = {}
+    groups: list[tuple[str, Record]] = []
+    for path, found in zip(files, _proofs(base, files, Wish(ask, decode), limits, tell), strict=True):
         try:
-            records += _records(base, path, settings)
+            if isinstance(found, MgdmError):
+                raise found
+            own = _records(path, found, settings)
+        except UsageError:
+            raise
         except MgdmError as fault:
             refused.append(Refused(path, fault.message + (f" ({fault.hint})" if fault.hint else "")))
-        if tell is not None:
-            tell(done + 1, len(files))
+            continue
+        records += own
+        sights |= {(path, record.part): sight for record, sight in zip(own, found.sights or (), strict=False)}
+        groups += [(part.group, record) for record, part in zip(own, found.parts, strict=True) if part.group]
     refused += _rows_without_file(settings.table, files)
     _judge(refused, len(files), skip_bad, max_skip)
-    kept, duplicates, conflicts = pruned(records)
+    kept, duplicates, conflicts = pruned(records, {k: s.digest for k, s in sights.items() if not s.blank})
     _judge_conflicts(conflicts, len(records))
+    seen = _seen(kept, sights) if decode and kept else None
     classes = natural(r.label for r in learnt(kept) if r.label is not None)
     check_classes(r.label for r in kept if r.label is not None)
-    notes += _notes(base, kept, duplicates, conflicts, refused, settings, classes)
-    return Scan(base, tuple(kept), tuple(refused), duplicates, conflicts, classes, tuple(notes))
+    series = series_of(groups)
+    notes += noted(kept, duplicates, conflicts, len(refused), classes, settings.pattern) + series_notes(series)
+    return Scan(base, tuple(kept), tuple(refused), duplicates, conflicts, classes, tuple(notes), ask, series, seen)
+
+
+def _proofs(
+    base: Path, files: list[str], wish: Wish, limits: Limits | None, tell: Callable[[int, int], None] | None
+) -> Sequence[Proof | MgdmError]:
+    if limits is not None:
+        return proofs([base / path for path in files], wish, limits, tell=tell)
+    found: list[Proof | MgdmError] = []
+    for path in files:
+        try:
+            found.append(prove(base / path, wish))
+        except MgdmError as fault:
+            found.append(fault)
+        if tell is not None:
+            tell(len(found), len(files))
+    return found
+
+
+def _seen(records: list[Record], sights: dict[tuple[str, int | None], Sight]) -> Seen:
+    own = [(record, sights[record.path, record.part]) for record in records]
+    blank = tuple(name_of(record) for record, sight in own if sight.blank)
+    return Seen(blank, min(sight.low for _, sight in own), max(sight.high for _, sight in own))
+
+
+def unfit(scan: Scan) -> list[str]:
+    """Why the images that can be read are no set to learn from: blank ones, patients on both sides of a split."""
+    found: list[str] = []
+    blank = scan.seen.blank if scan.seen is not None else ()
+    if len(blank) > MAX_BLANK * len(scan.records):
+        found.append(f"{len(blank)} of {len(scan.records)} images are blank: {some(blank)}")
+    sides: dict[str, set[str]] = {}
+    for record in scan.records:
+        if record.patient is not None:
+            sides.setdefault(record.patient, set()).add(record.split or "train")
+    shared = {patient: split for patient, split in sides.items() if "train" in split and len(split) > 1}
+    if shared:
+        told = [f"patient {patient} is in {' and '.join(sorted(shared[patient]))}" for patient in sorted(shared)]
+        found.append(some(told))
+    missing = [record.path for record in learnt(scan.records) if record.label is None]
+    if missing and scan.classes:
+        found.append(f"{len(missing)} images have no label: {some(missing)}")
+    return found
+
+
+def refuse_unfit(scan: Scan) -> None:
+    """BadInput with all that `unfit` finds."""
+    found = unfit(scan)
+    if found:
+        raise BadInput("input: " + "; ".join(found), "Correct the folders, the table or --patient-regex.")
 
 
 def learnt(records: list[Record] | tuple[Record, ...]) -> list[Record]:
@@ -115,39 +196,31 @@ def learnt(records: list[Record] | tuple[Record, ...]) -> list[Record]:
 
 def read_pixels(scan: Scan, record: Record) -> Image:
     """The decoded image of a record of `scan`."""
-    return read(scan.root, record)
+    return read(scan.root, record, scan.ask)
 
 
-def read(root: Path, record: Record) -> Image:
+def read(root: Path, record: Record, ask: Ask = NOTHING) -> Image:
     """The decoded image of `record` below `root`; BadInput names the file where it cannot be decoded."""
     base = root if root.is_dir() else root.parent
     try:
-        image = codec_of(record.form.codec).read(base / record.path, record.part)
+        image = codec_of(record.form.codec).read(base / record.path, record.part, ask)
+        check_shape(image, record.form)
     except MgdmError as fault:
         raise type(fault)(f"image: {record.path}: {fault.message}", fault.hint, exit_code=fault.exit_code) from fault
-    if image.pixels.shape != (record.form.channels, record.form.height, record.form.width):
-        raise BadInput(f"image: {record.path}: its pixels are not of the size that its header says", "Export it again.")
     return image
 
 
 def _settings(
-    labels: Path | None,
-    label_tag: str | None,
-    patient_regex: str | None,
-    frames: str | None,
-    slices: str | None,
-    allow_synthetic: bool,
-    allow_burned_in: bool,
+    ask: Ask, labels: Path | None, patient_regex: str | None, allow_synthetic: bool, allow_burned_in: bool
 ) -> _Settings:
-    if slices is not None and slices not in SLICES:
-        raise UsageError(f"--slices: {slices!r} is not known", "Choose axial, coronal or sagittal.")
-    if frames is not None and frames not in FRAMES:
-        raise UsageError(f"--frames: {frames!r} is not known", "Choose first or all.")
-    if labels is not None and label_tag is not None:
+    if ask.slices is not None and ask.slices not in SLICES:
+        raise UsageError(f"--slices: {ask.slices!r} is not known", "Choose axial, coronal or sagittal.")
+    if ask.frames is not None and ask.frames not in FRAMES:
+        raise UsageError(f"--frames: {ask.frames!r} is not known", "Choose first or all.")
+    if labels is not None and ask.label_tag is not None:
         raise UsageError("--labels and --label-tag exclude each other", "Give one of them.")
     table = read_table(labels) if labels is not None else None
-    ask = Ask(slices, label_tag)
-    return _Settings(ask, frames, patient_pattern(patient_regex), table, allow_synthetic, allow_burned_in)
+    return _Settings(ask, patient_pattern(patient_regex), table, allow_synthetic, allow_burned_in)
 
 
 def _files(root: Path, labels: Path | None) -> tuple[Path, list[str], list[Refused], list[str]]:
@@ -155,6 +228,10 @@ def _files(root: Path, labels: Path | None) -> tuple[Path, list[str], list[Refus
     if not root.exists():
         raise MissingInput(f"input: {root.name}: no such folder", "Check the path given to --data.")
     if root.is_file():
+        if walking.is_archive(root):
+            raise UsageError(
+                f"input: {root.name}: is an archive, which is not opened", "Unpack it, and give the folder."
+            )
         return root.resolve().parent, [root.resolve().name], [], []
     base = root.resolve()
     found = walking.walk(base)
@@ -168,36 +245,19 @@ def _files(root: Path, labels: Path | None) -> tuple[Path, list[str], list[Refus
     return base, files, refused, notes
 
 
-def _records(base: Path, path: str, settings: _Settings) -> list[Record]:
-    file = base / path
-    codec = sniff(file)
-    if codec is None:
-        raise BadInput("is not a PNG, JPEG, TIFF, DICOM, NIfTI or npz file")
-    parts = _chosen(codec, codec.parts(file, settings.ask), settings)
-    if not settings.allow_synthetic and any("synthetic" in part.flags for part in parts):
+def _records(path: str, proof: Proof, settings: _Settings) -> list[Record]:
+    if not settings.allow_synthetic and any("synthetic" in part.flags for part in proof.parts):
         raise BadInput(
             "is marked as synthetic", "--allow-synthetic-input learns from generated images, and records it."
         )
-    if not settings.allow_burned_in and any("burned-in" in part.flags for part in parts):
-        raise BadInput("may show patient text: its header says BurnedInAnnotation YES", "--allow-burned-in accepts it.")
+    if not settings.allow_burned_in and any("burned-in" in part.flags for part in proof.parts):
+        raise BadInput("may show patient text: its header says so", "--allow-burned-in accepts it.")
     row = None
     if settings.table is not None:
         row = settings.table.get(path)
         if row is None:
             raise BadInput("has no row in the label table")
-    sha256 = "" if all(part.sha256 for part in parts) else _sha256(file)
-    return [_record(path, part, row, settings, sha256) for part in parts]
-
-
-def _chosen(codec: Codec, parts: list[Part], settings: _Settings) -> list[Part]:
-    """The parts that are images of the set: all rows and slices; of frames, what --frames says."""
-    if not parts:
-        raise BadInput("holds no image")
-    if len(parts) == 1 or codec.NAMES[0] in ("npz", "nifti"):
-        return parts
-    if settings.frames is None:
-        raise BadInput(f"has {len(parts)} frames", "Choose --frames first or --frames all.")
-    return parts if settings.frames == "all" else parts[:1]
+    return [_record(path, part, row, settings, proof.sha256) for part in proof.parts]
 
 
 def _record(path: str, part: Part, row: Row | None, settings: _Settings, sha256: str) -> Record:
@@ -213,11 +273,6 @@ def _record(path: str, part: Part, row: Row | None, settings: _Settings, sha256:
         label, split = row.label, row.split or split
         patient = patient_digest(row.patient) if row.patient else patient
     return Record(path, label, patient, split, part.form, part.sha256 or sha256, part.index)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _rows_without_file(table: dict[str, Row] | None, files: list[str]) -> list[Refused]:
@@ -246,61 +301,3 @@ def _judge_conflicts(conflicts: tuple[Conflict, ...], images: int) -> None:
             f"labels: {count} of {images} images stand under two labels:\n{shown}",
             "Correct the labels of these images.",
         )
-
-
-def _notes(
-    base: Path,
-    records: list[Record],
-    duplicates: tuple[Duplicate, ...],
-    conflicts: tuple[Conflict, ...],
-    refused: list[Refused],
-    settings: _Settings,
-    classes: tuple[str, ...],
-) -> list[str]:
-    notes: list[str] = []
-    if refused:
-        notes.append(f"{len(refused)} files were skipped because they cannot be read")
-    if duplicates:
-        notes.append(f"{sum(len(d.dropped) for d in duplicates)} copies of other images were left out")
-    leaks = sum(d.across_splits for d in duplicates)
-    if leaks:
-        notes.append(f"{leaks} images stood in train and in val or test: they are kept outside train")
-    if conflicts:
-        notes.append(f"{len(conflicts)} images stand under two labels and were left out of every class")
-    unlabelled = sum(record.label is None for record in records)
-    if unlabelled and classes:
-        notes.append(f"{unlabelled} images have no label")
-    if settings.pattern is not None:
-        missed = sum(patient_in(record.path, settings.pattern) is None for record in records)
-        notes += [f"--patient-regex finds no patient in {missed} paths"] if missed else []
-    if records and any(record.patient is None for record in records):
-        notes.append(
-            "patients are not known for every image: each such file counts as a patient, leakage cannot be excluded"
-        )
-    seen = {record.split for record in records}
-    if None in seen and len(seen) > 1:
-        notes.append("some images lie outside the train, val and test folders: they are learnt from")
-    strange = natural(r.label for r in records if r.label is not None and r.label not in classes)
-    if strange:
-        notes.append("classes without a training image: " + ", ".join(strange))
-    misnamed = Counter(r.form.codec for r in records if _misnamed(r))
-    notes += [
-        f"{count} files are {kind.upper()} under another format's name" for kind, count in sorted(misnamed.items())
-    ]
-    sizes = {(r.form.height, r.form.width) for r in records}
-    notes += [f"images differ in size ({len(sizes)} sizes): give --size"] if len(sizes) > 1 else []
-    kinds = {(r.form.dtype, r.form.channels) for r in records}
-    notes += [f"images differ in depth or channels ({len(kinds)} kinds)"] if len(kinds) > 1 else []
-    return notes
-
-
-def _misnamed(record: Record) -> bool:
-    suffix = PurePosixPath(record.path).suffix.casefold()
-    return suffix in _KNOWN_NAMES and record.form.codec in _NAMES and suffix not in _NAMES[record.form.codec]
-
-
-def without(scan: Scan, refused: list[Refused]) -> Scan:
-    """`scan` without the records of files that were refused later, when they were decoded."""
-    gone = {r.path for r in refused}
-    records = tuple(record for record in scan.records if record.path not in gone)
-    return replace(scan, records=records, refused=(*scan.refused, *refused))

@@ -1,55 +1,31 @@
-"""The second, slower look at a scanned folder: every image decoded once; damaged, blank and the range of values."""
+"""A second look at a scanned folder: the range of its values, from images spread over the whole set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from mgdm_cli.data.folder import Refused, Scan, read_pixels
+from mgdm_cli.data.folder import Scan, read_pixels
 from mgdm_cli.data.image import Image
 from mgdm_cli.data.intensity import Intensity, fit_intensity
-from mgdm_cli.errors import BadInput, IoFailed, MgdmError
+from mgdm_cli.errors import BadInput
 
-MAX_BLANK = 0.05  # share of images that may be of one value
-
-
-@dataclass(frozen=True)
-class Look:
-    """`refused` cannot be decoded; `blank` hold a single value; `lowest`..`highest` in physical units."""
-
-    refused: tuple[Refused, ...]
-    blank: tuple[str, ...]
-    lowest: float | None
-    highest: float | None
-    intensity: Intensity | None
+MOST = 512  # images that are decoded again for this
 
 
-def look(scan: Scan, *, tell: Callable[[int, int], None] | None = None) -> Look:
-    """Decodes every record; `tell(done, total)` hears of each. IoFailed where the disk itself fails."""
-    refused: dict[str, str] = {}
-    blank: list[str] = []
-    ends: list[float] = []
+def intensity_of(scan: Scan, *, tell: Callable[[int, int], None] | None = None) -> Intensity | None:
+    """What training would find from `MOST` evenly spread images; None where there is none, or all are blank."""
+    if {record.form.dtype for record in scan.records} == {"uint8"}:
+        return Intensity(lo=0.0, hi=255.0)
+    step = -(-len(scan.records) // MOST) or 1
+    chosen = scan.records[::step]
 
     def images() -> Iterator[Image]:
-        for done, record in enumerate(scan.records):
-            try:
-                image = read_pixels(scan, record)
-            except IoFailed:
-                raise
-            except MgdmError as fault:
-                refused.setdefault(record.path, fault.message.removeprefix(f"image: {record.path}: "))
-            else:
-                low, high = float(image.pixels.min()), float(image.pixels.max())
-                ends.extend((low, high))
-                if low == high:
-                    blank.append(record.path if record.part is None else f"{record.path}#{record.part}")
-                yield image
+        for done, record in enumerate(chosen):
+            yield read_pixels(scan, record)
             if tell is not None:
-                tell(done + 1, len(scan.records))
+                tell(done + 1, len(chosen))
 
     try:
-        intensity = fit_intensity(images())
-    except BadInput:  # nothing decoded, or every image blank: the lists say which
-        intensity = None
-    told = tuple(Refused(path, why) for path, why in sorted(refused.items()))
-    return Look(told, tuple(blank), min(ends, default=None), max(ends, default=None), intensity)
+        return fit_intensity(images())
+    except BadInput:
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mgdm_cli.data.image import Record
@@ -33,12 +33,18 @@ class Conflict:
     labels: tuple[str, ...]
 
 
-def pruned(records: Iterable[Record]) -> tuple[list[Record], tuple[Duplicate, ...], tuple[Conflict, ...]]:
-    """(records with each image once and none under two labels, in their first order; what was dropped; why)."""
+def pruned(
+    records: Iterable[Record], digests: Mapping[tuple[str, int | None], str] | None = None
+) -> tuple[list[Record], tuple[Duplicate, ...], tuple[Conflict, ...]]:
+    """(records with each image once and none under two labels, in their first order; what was dropped; why).
+
+    `digests`: of the pixels, by path and part; images without one are compared by the bytes of their files.
+    """
     records = list(records)
     groups: dict[tuple[str, int | None], list[Record]] = {}
     for record in records:
-        groups.setdefault(_identity(record), []).append(record)
+        own = (digests or {}).get((record.path, record.part))
+        groups.setdefault((own, None) if own is not None else _identity(record), []).append(record)
     gone: set[int] = set()
     duplicates: list[Duplicate] = []
     conflicts: list[Conflict] = []
@@ -47,12 +53,12 @@ def pruned(records: Iterable[Record]) -> tuple[list[Record], tuple[Duplicate, ..
             continue
         labels = sorted({record.label for record in group if record.label is not None})
         if len(labels) > 1:
-            conflicts.append(Conflict(tuple(_name(r) for r in group), tuple(labels)))
+            conflicts.append(Conflict(tuple(name_of(r) for r in group), tuple(labels)))
             gone.update(id(record) for record in group)
             continue
         kept, *dropped = sorted(group, key=lambda r: (_KEEP_FIRST[r.split], r.label is None, r.path, r.part or 0))
         across = len({_KEEP_FIRST[record.split] for record in group}) > 1
-        duplicates.append(Duplicate(_name(kept), tuple(_name(r) for r in dropped), kept.label, across))
+        duplicates.append(Duplicate(name_of(kept), tuple(name_of(r) for r in dropped), kept.label, across))
         gone.update(id(record) for record in dropped)
     return [record for record in records if id(record) not in gone], tuple(duplicates), tuple(conflicts)
 
@@ -62,5 +68,6 @@ def _identity(record: Record) -> tuple[str, int | None]:
     return record.sha256, None if record.form.codec == "npz" else record.part
 
 
-def _name(record: Record) -> str:
+def name_of(record: Record) -> str:
+    """Path and part, as people are told of an image."""
     return record.path if record.part is None else f"{record.path}#{record.part}"

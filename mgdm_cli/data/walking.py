@@ -51,6 +51,14 @@ def walk(root: Path) -> Found:
     return Found(tuple(sorted(files)), tuple(sorted(refused)), others)
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip (an .npz aside), tar or other archive, by its first bytes or its name."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    zipped = head.startswith(b"PK") and path.suffix.casefold() != ".npz"
+    return zipped or head[257:262] == b"ustar" or path.name.casefold().endswith(_ARCHIVES)
+
+
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 

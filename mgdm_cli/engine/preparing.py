@@ -90,6 +90,8 @@ def prepare(
     intensity = fit_intensity(_decoded(scan, splits.train, tell), window)
     frame = Frame(size, fit_how, intensity, output_form(resized(form, size, fit_how)))
     mark = f"{fingerprint((*splits.train, *splits.holdout))}|{size}|{fit_how}|{intensity.to_json()}|{seed}"
+    if scan.ask.nan is not None or scan.ask.voi:
+        mark += f"|{scan.ask.nan}|{scan.ask.voi}"
     return Prepared(scan, splits, scan.classes, frame, sha256_hex(mark.encode()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from mgdm_cli.errors import MissingInput
 
 KEYS = {
     "data", "images", "files", "formats", "depths", "sizes", "modalities", "classes", "unlabelled", "patients", "holdout",
-    "values", "intensity", "blank", "duplicates", "conflicts", "refused", "notes", "fingerprint", "decoded", "usable",
+    "values", "intensity", "blank", "duplicates", "conflicts", "refused", "notes", "series", "unfit", "fingerprint", "decoded",
+    "usable",
 }  # fmt: skip
 
 
@@ -89,15 +91,18 @@ def test_what_only_decoding_shows(eyes: Path) -> None:
     assert quick.document["values"] is None
     result = run(eyes)
     assert result.exit_code == 65
-    assert [r["why"] for r in result.document["refused"]] == ["has transparent pixels"]
+    assert [r["why"].partition(" (")[0] for r in result.document["refused"]] == ["has transparent pixels"]
     assert len(result.document["blank"]) == 4
 
 
-def test_a_patient_in_train_and_test_is_a_warning(eyes: Path) -> None:
+def test_a_patient_in_train_and_test_is_refused(eyes: Path) -> None:
     (eyes / "test/normal/P80_x.png").rename(eyes / "test/normal/P03_x.png")
     result = run(eyes, patient_regex=r"(P\d+)_", quick=True)
     assert result.document["patients"]["in_two_splits"] == 1
-    assert "1 patients stand in train and in val or test" in text(result.lines)
+    assert result.exit_code == 65
+    (why,) = result.document["unfit"]
+    assert re.fullmatch("patient [0-9a-f]{16} is in test and train", why)
+    assert why in text(result.lines)
 
 
 def test_a_folder_of_nothing_but_bad_files(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_sub_folders_are_classes_in_natural_order(tmp_path: Path) -> None:
         ("2/deep/er/b.png", "2"),
         ("top.png", None),
     ]
-    assert "1 images have no label" in scan.notes
+    assert "1 images have no label: top.png" in scan.notes
     assert folder.read_pixels(scan, scan.records[0]).pixels.shape == (1, 12, 12)
 
 
@@ -112,7 +112,7 @@ def test_bytes_decide_and_a_wrong_name_is_noted(tmp_path: Path) -> None:
     picture(tmp_path / "a/plain", 2)
     scan = folder.scan(tmp_path)
     assert [r.form.codec for r in scan.records] == ["png", "jpeg"]
-    assert "1 files are JPEG under another format's name" in scan.notes
+    assert "1 files are JPEG, not PNG as their names say: a/really.png" in scan.notes
 
 
 def test_texts_and_hidden_files_are_left_aside_but_counted(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ class Ask:
 
     slices: str | None = None  # "axial", "coronal", "sagittal": cut volumes
     label_tag: str | None = None  # DICOM keyword or "gggg,eeee" whose value is the label
+    max_bytes: int = MAX_BYTES  # of one picture file, packed or unpacked
+    nan: float | None = None  # what stands in for NaN and infinity; None: they are refused
+    voi: bool = False  # DICOM: the first window of the header, as 8-bit grey
+    frames: str | None = None  # "first", "all": of a file that holds several images or volumes
 
 
 NOTHING = Ask()
@@ -67,6 +71,7 @@ class Part:
     split: str | None = None
     sha256: str | None = None  # where the part has bytes of its own
     flags: frozenset[str] = frozenset()  # "synthetic", "burned-in"
+    group: str | None = None  # digest of the series that the image is a slice of
 
 
 class Codec(Protocol):
@@ -82,7 +87,7 @@ class Codec(Protocol):
 
     def parts(self, path: Path, ask: Ask = ...) -> list[Part]: ...
 
-    def read(self, path: Path, part: int | None = None) -> Image: ...
+    def read(self, path: Path, part: int | None = None, ask: Ask = ...) -> Image: ...
 
     def output_form(self, form: Form) -> Form: ...
 
@@ -101,7 +106,7 @@ def guarded(what: str) -> Iterator[None]:
     except MgdmError:
         raise
     except MemoryError as fault:
-        raise BadInput(f"{what} needs more memory than there is") from fault
+        raise BadInput(f"{what} needs more memory than one file may take") from fault
     except OSError as fault:
         if fault.errno is not None and not isinstance(fault, FileNotFoundError):
             raise IoFailed(f"{what} cannot be read: {os.strerror(fault.errno)}") from fault
@@ -122,8 +127,13 @@ def file_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     if size == 0:
         raise BadInput("is empty")
     if size > limit:
-        raise BadInput(f"holds {size} bytes; the limit is {limit}")
+        raise too_large(f"holds {size} bytes", limit)
     return path.read_bytes()
+
+
+def too_large(what: str, limit: int) -> BadInput:
+    """The error of a file over its cap, packed or unpacked."""
+    return BadInput(f"{what}; the limit is {limit} bytes", "--max-file-size raises it.")
 
 
 def check_size(height: int, width: int, channels: int = 1) -> None:
@@ -147,16 +157,21 @@ def stored_dtype(dtype: np.dtype[Any]) -> str:
     raise BadInput(f"holds {dtype.name} values, which is not a picture")
 
 
-def as_pixels(array: Array) -> Floats:
-    """(H,W) or (H,W,C) -> (C,H,W) float32, contiguous and finite."""
+def as_pixels(array: Array, nan: float | None = None) -> Floats:
+    """(H,W) or (H,W,C) -> (C,H,W) float32, contiguous and finite; `nan` stands in for what is not."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise BadInput(f"holds an array of shape {array.shape}, not a grey or RGB picture")
     pixels = np.ascontiguousarray(np.moveaxis(array, -1, 0), dtype=np.float32)
     if array.dtype.kind == "f" and not np.isfinite(pixels).all():
+        if nan is not None:
+            return np.where(np.isfinite(pixels), pixels, np.float32(nan))
         wrong = int(pixels.size - np.isfinite(pixels).sum())
-        raise BadInput(f"holds {wrong} values of {pixels.size} that are NaN or infinite")
+        raise BadInput(
+            f"holds {wrong} values of {pixels.size} ({100 * wrong / pixels.size:.2g} %) that are NaN or infinite",
+            "--nan fill=0 puts a number in their place.",
+        )
     return pixels
 
 

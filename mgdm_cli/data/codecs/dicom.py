@@ -8,19 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Floats, Part, as_pixels, guarded
+from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
-from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, rescale, whole
+from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, whole
 from mgdm_cli.data.codecs.dicom_out import dicom_file
 from mgdm_cli.data.codecs.dicom_out import settled as settled_values
+from mgdm_cli.data.codecs.dicom_pixels import physical
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.data.labels import patient_digest
 from mgdm_cli.errors import BadInput, UsageError
 
 NAMES = ("dicom",)
 SUFFIX = {"dicom": ".dcm"}
+SCREENSHOTS = frozenset(["SCREEN SAVE", "SCREENSHOT", "SCREEN CAPTURE"])  # in ImageType: pictures of a monitor
 _NO_LABEL_VR = frozenset(["PN", "UI", "DA", "TM", "DT", "OB", "OW", "OF", "OD", "UN", "SQ", "LT", "ST", "UT"])
 
 
@@ -32,25 +32,28 @@ def claims(head: bytes, path: Path) -> bool:
 def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     """One part per frame; reads the header only."""
     with guarded("the DICOM file"):
-        head = header(path)
+        head = header(path, ask.max_bytes)
+        _remember(path, head)
         label = _label(head.dataset, ask.label_tag)
         identity = str(head.dataset.get("PatientID") or "").strip()
         patient = patient_digest(identity) if identity else None
         flags = _flags(head.dataset)
-        forms = [form_of(head, frame) for frame in range(head.frames)]
+        forms = [form_of(head, frame, ask.voi) for frame in range(head.frames)]
+        series = str(head.dataset.get("SeriesInstanceUID") or "").strip()
+        group = patient_digest(series) if series else None
     many = head.frames > 1
-    return [Part(k if many else None, form, label, patient, flags=flags) for k, form in enumerate(forms)]
+    return [Part(k if many else None, form, label, patient, flags=flags, group=group) for k, form in enumerate(forms)]
 
 
-def read(path: Path, part: int | None = None) -> Image:
-    """One frame: rescaled to physical units; MONOCHROME1 inverted, palette and YBR turned into RGB."""
+def read(path: Path, part: int | None = None, ask: Ask = NOTHING) -> Image:
+    """One frame: rescaled to physical units; MONOCHROME1 inverted, palette and YBR turned into RGB; padding darkest."""
     with guarded("the DICOM file"):
-        head = header(path)
+        head = _remembered(path) or header(path, ask.max_bytes)
         frame = part or 0
         if frame >= head.frames:
             raise BadInput(f"frame {frame} is not there")
-        array = _decoded(head, whole(path), frame)
-        return Image(as_pixels(array), form_of(head, frame))
+        array = physical(head, whole(head, path), frame, ask.voi)
+        return Image(as_pixels(array, ask.nan), form_of(head, frame, ask.voi))
 
 
 def output_form(form: Form) -> Form:
@@ -68,47 +71,36 @@ def encode(image: Image, mark: Mark) -> bytes:
     return dicom_file(image, mark)
 
 
-def _decoded(head: Header, dataset: Any, frame: int) -> Array:
-    """(H,W) or (H,W,3) physical values of a frame."""
-    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-    from pydicom.pixels.utils import pixel_array
-
-    array = np.asarray(pixel_array(dataset, index=frame))
-    kind = str(dataset.get("PhotometricInterpretation", ""))
-    if kind == "PALETTE COLOR":
-        return _eight_bits(np.asarray(apply_color_lut(array, dataset)))
-    if array.ndim == 3 or head.pixels != "whole":
-        return array
-    if kind == "MONOCHROME1":
-        array = _inverted(array, dataset)
-    if "ModalityLUTSequence" in dataset:
-        return np.asarray(apply_modality_lut(array, dataset))
-    slope, intercept = rescale(dataset, frame)
-    return array if (slope, intercept) == (1.0, 0.0) else array.astype(np.float64) * slope + intercept
+_last: list[tuple[tuple[Path, int, int], Header]] = []
 
 
-def _eight_bits(colours: Array) -> Array:
-    """Palette colours as uint8: the high byte, or the value where 8-bit entries fill 16 bits (PS3.3 C.7.6.3.1.6)."""
-    wide = colours.dtype.itemsize > 1 and int(colours.max()) > 255
-    return (colours >> 8 if wide else colours).astype(np.uint8)
+def _remember(path: Path, head: Header) -> None:
+    """`read` after `parts` of the same file need not parse it again; of several frames, none of them."""
+    _last[:] = [(_state(path), head)]
 
 
-def _inverted(array: Array, dataset: Any) -> Array:
-    """MONOCHROME1 -> MONOCHROME2: mirrored inside the stored range, so that the type's limits hold."""
-    bits = int(dataset.BitsStored)
-    signed = int(dataset.get("PixelRepresentation", 0) or 0) == 1
-    top = -1 if signed else (1 << bits) - 1
-    return top - array.astype(np.int64)
+def _remembered(path: Path) -> Header | None:
+    if not _last or _last[0][0] != _state(path):
+        return None
+    head = _last[0][1]
+    if head.frames == 1:
+        _last.clear()
+    return head
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 def _flags(dataset: Any) -> frozenset[str]:
-    kinds = [str(value) for value in dataset.get("ImageType") or []]
+    kinds = [str(value).strip() for value in dataset.get("ImageType") or []]
     said = str(dataset.get((0x0008, 0x001C)).value) if (0x0008, 0x001C) in dataset else ""
     makers = dataset.get("ContributingEquipmentSequence") or []
     purposes = [code for maker in makers for code in maker.get("PurposeOfReferenceCodeSequence") or []]
     codes = {str(code.get("CodeValue", "")) for code in purposes}
     synthetic = said.strip() == "YES" or "SYNTHETIC" in kinds[3:] or "109100" in codes
-    burned = str(dataset.get("BurnedInAnnotation", "")).strip() == "YES"
+    burned = str(dataset.get("BurnedInAnnotation", "")).strip() == "YES" or not SCREENSHOTS.isdisjoint(kinds)
     return frozenset({"synthetic"} if synthetic else ()) | frozenset({"burned-in"} if burned else ())
 
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgdm_cli.data.codecs.base import MAX_BYTES, check_size, file_bytes
+from mgdm_cli.data.codecs.base import MAX_BYTES, check_size, too_large
+from mgdm_cli.data.codecs.dicom_file import PIXELS, UNDEFINED, Place, opened, with_pixels
 from mgdm_cli.data.codecs.dicom_terms import (
     BODY_PARTS,
-    DEFLATED,
     KINDS,
-    MEDIA_DIRECTORY,
     MODALITIES,
-    NATIVE,
     PACKED,
-    PREAMBLES,
     directions,
     known,
 )
 from mgdm_cli.data.image import Form
 from mgdm_cli.errors import BadInput
 
-_PIXELS = {0x7FE00008: "float", 0x7FE00009: "double", 0x7FE00010: "whole"}
-_UNDEFINED = 0xFFFFFFFF
-_END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0"  # (FFFE,E0DD), PS3.5 A.4
+MAX_FRAMES = 65_536  # of one file
 
 
 @dataclass(frozen=True)
@@ -41,16 +34,18 @@ class Header:
     columns: int
     samples: int
     frames: int
+    place: Place
     pixels: str  # "whole", "float", "double"
 
 
-def header(path: Path) -> Header:
+def header(path: Path, limit: int = MAX_BYTES) -> Header:
     """Header of a file; BadInput where it is unsafe, unsupported, or does not fit its own pixel data."""
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise BadInput(f"holds {size} bytes; the limit is {MAX_BYTES}")
-    dataset, syntax, tag, length, room = _parsed(path)
-    if tag is None:
+    if size > limit:
+        raise too_large(f"holds {size} bytes", limit)
+    found = opened(path, limit)
+    dataset, place = found.dataset, found.place
+    if place is None:
         raise BadInput("has no pixel data")
     for name in ("Rows", "Columns"):
         if not isinstance(dataset.get(name), int):
@@ -58,28 +53,28 @@ def header(path: Path) -> Header:
     samples = int(dataset.get("SamplesPerPixel", 1) or 1)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     frames = max(1, int(dataset.get("NumberOfFrames", 1) or 1))
+    if min(rows, columns) < 1:
+        raise BadInput("has no image size")
+    if frames > MAX_FRAMES:
+        raise BadInput(f"header says {frames} frames; the limit is {MAX_FRAMES}")
+    head = Header(dataset, found.syntax, rows, columns, samples, frames, place, PIXELS[place.tag])
+    _check_length(head)
     check_size(rows, columns, samples)
-    found = Header(dataset, syntax, rows, columns, samples, frames, _PIXELS[tag])
-    _check_length(found, length, room)
-    return found
+    return head
 
 
-def whole(path: Path) -> Any:
-    """The data set with its pixel data, for decoding. Call `header` first."""
-    import pydicom
-
-    head = path.open("rb").read(132 + 1024)
-    if DEFLATED.encode() + b"\0" in head or head.find(DEFLATED.encode()) > 0:
-        return _inflated(path)
-    return pydicom.dcmread(path)
+def whole(head: Header, path: Path) -> Any:
+    """The data set with its pixel data, for decoding."""
+    return with_pixels(head.dataset, head.place, path)
 
 
-def form_of(head: Header, frame: int) -> Form:
-    """How a frame is stored: the dtype is that of the rescaled values."""
+def form_of(head: Header, frame: int, voi: bool = False) -> Form:
+    """How a frame is stored: the dtype is that of the rescaled values; of windowed ones 8-bit grey, of no class."""
     dataset = head.dataset
     channels = 3 if head.samples == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR" else 1
     spacing = _spacing(dataset, frame)
-    dtype = _dtype(head, frame)
+    windowed = voi and channels == 1
+    dtype = "uint8" if windowed else _dtype(head, frame)
     if channels == 3 and dtype not in ("uint8", "uint16"):
         raise BadInput("has colours of more than 16 bits, which are not read")
     return Form(
@@ -93,13 +88,13 @@ def form_of(head: Header, frame: int) -> Form:
         modality=known(dataset.get("Modality"), MODALITIES),
         body_part=known(dataset.get("BodyPartExamined"), BODY_PARTS),
         orientation=directions(dataset.get("PatientOrientation")),
-        storage=KINDS.get(str(dataset.get("SOPClassUID", ""))),
+        storage=None if windowed else KINDS.get(str(dataset.get("SOPClassUID", ""))),
     )
 
 
 def rescale(dataset: Any, frame: int) -> tuple[float, float]:
     """(slope, intercept) of a frame, from the data set or from its functional groups."""
-    item = _functional(dataset, frame, "PixelValueTransformationSequence")
+    item = functional(dataset, frame, "PixelValueTransformationSequence")
     source = item if item is not None else dataset
     slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
     slope = 1.0 if slope in (None, "") else float(slope)
@@ -109,76 +104,10 @@ def rescale(dataset: Any, frame: int) -> tuple[float, float]:
     return slope, intercept
 
 
-def _parsed(path: Path) -> tuple[Any, str, int | None, int, int]:
-    """(data set, transfer syntax, tag of the pixel data, its stated length, bytes that are there)."""
-    from pydicom.filereader import read_file_meta_info, read_partial
-
-    with path.open("rb") as file:
-        if not file.read(132).startswith(PREAMBLES):
-            raise BadInput("starts with a program header or unknown bytes before its DICM mark; refused")
-    syntax = _syntax(read_file_meta_info(path))
-    hit: list[tuple[int, int, int]] = []
-
-    def stop(tag: Any, vr: str | None, length: int) -> bool:
-        if int(tag) in _PIXELS:
-            hit.append((int(tag), length, 8 if vr is None else 12))  # bytes of the element's own head, PS3.5 7.1
-        return int(tag) >= 0x7FE00008
-
-    if syntax == DEFLATED:
-        dataset = _inflated(path)
-        element = next((tag for tag in _PIXELS if tag in dataset), None)
-        length = 0 if element is None else len(dataset[element].value)
-        return dataset, syntax, element, length, length
-    with path.open("rb") as file:
-        dataset = read_partial(file, stop_when=stop)
-        tag, length, own = hit[0] if hit else (None, 0, 0)
-        room = path.stat().st_size - file.tell() - own
-        if length == _UNDEFINED and file.read().rfind(_END_OF_SEQUENCE) < 0:
-            raise BadInput("is cut short: its compressed pixel data have no end mark")
-    return dataset, syntax, tag, length, room
-
-
-def _syntax(meta: Any) -> str:
-    if str(meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
-        raise BadInput("is a DICOMDIR, an index without images")
-    syntax = str(meta.get("TransferSyntaxUID", ""))
-    if syntax not in NATIVE and syntax not in PACKED and syntax != DEFLATED:
-        raise BadInput("its transfer syntax is not supported", "Convert it to explicit VR little endian.")
-    if syntax in PACKED:
-        from pydicom.pixels.decoders.base import get_decoder
-
-        if not get_decoder(syntax).is_available:
-            raise BadInput(f"no decoder for {PACKED[syntax]} is installed", _remedy(syntax))
-    return syntax
-
-
-def _remedy(syntax: str) -> str:
-    if PACKED[syntax].startswith("JPEG lossless"):  # the only Python decoders are under the GPL
-        return "Unpack the files first, for example with dcmdjpeg."
-    return "Install mgdm[codecs], or unpack the files."
-
-
-def _inflated(path: Path) -> Any:
-    """The data set of a deflated file, never more than MAX_BYTES of it."""
-    from pydicom.filereader import read_dataset, read_file_meta_info
-
-    meta = read_file_meta_info(path)
-    data = file_bytes(path)
-    start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
-    engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = engine.decompress(data[start:], MAX_BYTES)
-    if engine.unconsumed_tail:
-        raise BadInput(f"would unpack to more than {MAX_BYTES} bytes")
-    if not engine.eof:
-        raise BadInput("is cut short: its compressed data have no end")
-    dataset = read_dataset(BytesIO(plain), is_implicit_VR=False, is_little_endian=True)
-    dataset.file_meta = meta
-    return dataset
-
-
-def _check_length(head: Header, length: int, room: int) -> None:
+def _check_length(head: Header) -> None:
+    length, room = head.place.length, head.place.room
     if head.syntax in PACKED:
-        if length != _UNDEFINED:
+        if length != UNDEFINED:
             raise BadInput("has compressed pixel data of a defined length, which DICOM does not allow")
         return
     bits = {"float": 32, "double": 64}.get(head.pixels) or int(head.dataset.get("BitsAllocated", 0) or 0)
@@ -186,10 +115,10 @@ def _check_length(head: Header, length: int, room: int) -> None:
         raise BadInput(f"has {bits} bits per value, which is not read")
     samples = 2 if head.dataset.get("PhotometricInterpretation") == "YBR_FULL_422" else head.samples
     needed = (head.frames * head.rows * head.columns * samples * bits + 7) // 8
-    if length == _UNDEFINED:
+    if length == UNDEFINED:
         raise BadInput("has native pixel data without a length")
     if length < needed:
-        raise BadInput(f"header says {head.rows}x{head.columns} ({needed} bytes), its pixel data hold {length}")
+        raise BadInput(f"header says {head.rows}x{head.columns} ({needed} bytes), its pixel data holds {length} bytes")
     if room < needed:
         raise BadInput(f"is cut short: {max(room, 0)} of {needed} pixel bytes")
 
@@ -219,7 +148,7 @@ def _dtype(head: Header, frame: int) -> str:
     )
 
 
-def _functional(dataset: Any, frame: int, name: str) -> Any:
+def functional(dataset: Any, frame: int, name: str) -> Any:
     """The item of a functional group macro for a frame (enhanced multi-frame objects), or None."""
     shared = dataset.get("SharedFunctionalGroupsSequence")
     own = dataset.get("PerFrameFunctionalGroupsSequence")
@@ -231,7 +160,7 @@ def _functional(dataset: Any, frame: int, name: str) -> Any:
 
 
 def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
-    measures = _functional(dataset, frame, "PixelMeasuresSequence")
+    measures = functional(dataset, frame, "PixelMeasuresSequence")
     for source, name in (
         (measures, "PixelSpacing"),
         (dataset, "PixelSpacing"),
@@ -248,8 +177,8 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
 
 def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tuple[tuple[float, ...], ...] | None:
     """(column, row, slice) -> mm RAS+, from PS3.3 C.7.6.2.1.1 (which is LPS+)."""
-    where = _functional(dataset, frame, "PlanePositionSequence")
-    turned = _functional(dataset, frame, "PlaneOrientationSequence")
+    where = functional(dataset, frame, "PlanePositionSequence")
+    turned = functional(dataset, frame, "PlaneOrientationSequence")
     position = (where if where is not None else dataset).get("ImagePositionPatient")
     cosines = (turned if turned is not None else dataset).get("ImageOrientationPatient")
     if spacing is None or not position or not cosines or len(position) != 3 or len(cosines) != 6:

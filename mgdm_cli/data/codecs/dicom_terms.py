@@ -76,6 +76,7 @@ PACKED = {
     "1.2.840.10008.1.2.4.203": "HTJ2K",
     "1.2.840.10008.1.2.5": "RLE",
 }
+JPEG_LOSSLESS = frozenset(["1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"])  # read by jpeg_lossless
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 # Storage classes (PS3.4 B.5) that are written in kind, and those whose frames belong to the same kind: enhanced and

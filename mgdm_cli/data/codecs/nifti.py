@@ -32,7 +32,7 @@ _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 @dataclass(frozen=True)
 class _Volume:
-    voxels: Array  # (i, j, k) or (i, j, k, 3), as stored
+    frames: Array  # (t, i, j, k) or (t, i, j, k, 3), as stored
     affine: NDArray[np.float64] | None  # voxel -> mm; None where the file has none
     zooms: tuple[float, float, float]  # mm
     dtype: str
@@ -43,6 +43,12 @@ class _Volume:
     axes: tuple[int, ...]  # for each of R, A, S: the voxel axis closest to it
     signs: tuple[int, ...]  # and whether it runs along (+1) or against it (-1)
 
+    @property
+    def voxels(self) -> Array:
+        """(i, j, k) or (i, j, k, 3): the first of the frames."""
+        first: Array = self.frames[0]
+        return first
+
 
 def claims(head: bytes, path: Path) -> bool:
     """By the header's size and magic, also through gzip."""
@@ -52,32 +58,41 @@ def claims(head: bytes, path: Path) -> bool:
 def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     """One part for an image, one per slice for a volume. The whole file is unpacked, so its checksum is checked."""
     with guarded("the NIfTI file"):
-        volume = _volume(path)
+        volume = _volume(path, ask)
         flags = frozenset({"synthetic"}) if volume.synthetic else frozenset[str]()
+        times = _times(volume, ask.frames)
         flat = _flat_axis(volume)
         if flat is not None:
-            return [Part(None, _form(volume, _flat_plane(volume, flat)), flags=flags)]
+            form = _form(volume, _flat_plane(volume, flat))
+            return [Part(t if len(volume.frames) > 1 else None, form, flags=flags) for t in range(times)]
         if ask.slices is None:
             shape = "x".join(str(n) for n in volume.voxels.shape[:3])
             raise BadInput(f"is a volume of {shape} voxels", "Choose --slices axial, coronal or sagittal.")
         axis = AXES[ask.slices]
         count = volume.voxels.shape[volume.axes[axis]]
-        form = [_form(volume, _plane(volume, 3 * k + axis)) for k in range(count)]
-        return [Part(3 * k + axis, form[k], flags=flags) for k in range(count)]
+        forms = [_form(volume, _plane(volume, 3 * k + axis)) for k in range(count)]
+        return [Part(3 * k + axis, forms[k % count], flags=flags) for k in range(times * count)]
 
 
-def read(path: Path, part: int | None = None) -> Image:
+def read(path: Path, part: int | None = None, ask: Ask = NOTHING) -> Image:
     """The image, or the slice that `part` numbers, rescaled by scl_slope and scl_inter."""
     with guarded("the NIfTI file"):
-        volume = _volume(path)
+        volume = _volume(path, ask)
         flat = _flat_axis(volume)
         if flat is None and part is None:
             raise BadInput("is a volume", "Choose --slices axial, coronal or sagittal.")
-        turn = _flat_plane(volume, flat) if flat is not None else _plane(volume, part or 0)
-        array = _cut(volume.voxels, turn)
+        if flat is not None:
+            time, turn = part or 0, _flat_plane(volume, flat)
+        else:
+            k, axis = divmod(part or 0, 3)
+            time, k = divmod(k, volume.voxels.shape[volume.axes[axis]])
+            turn = _plane(volume, 3 * k + axis)
+        if time >= len(volume.frames):
+            raise BadInput(f"image {part} is not there")
+        array = _cut(volume.frames[time], turn)
         if (volume.slope, volume.intercept) != (1.0, 0.0):
             array = array.astype(np.float64) * volume.slope + volume.intercept
-        return Image(as_pixels(array), _form(volume, turn))
+        return Image(as_pixels(array, ask.nan), _form(volume, turn))
 
 
 def output_form(form: Form) -> Form:
@@ -95,21 +110,29 @@ def settled(image: Image) -> Floats:
     return settled_values(image)
 
 
-def _volume(path: Path) -> _Volume:
+def _times(volume: _Volume, frames: str | None) -> int:
+    """How many volumes of a 4-D file are asked for."""
+    if len(volume.frames) > 1 and frames is None:
+        raise BadInput(f"has {len(volume.frames)} frames", "Choose --frames first or --frames all.")
+    return len(volume.frames) if frames == "all" else 1
+
+
+def _volume(path: Path, ask: Ask) -> _Volume:
     stat = path.stat()
-    return _loaded(path, stat.st_mtime_ns, stat.st_size)
+    return _loaded(path, stat.st_mtime_ns, stat.st_size, ask.max_bytes)
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, changed_ns: int, size: int) -> _Volume:
-    plain = plain_bytes(path)
+def _loaded(path: Path, changed_ns: int, size: int, limit: int) -> _Volume:
+    plain = plain_bytes(path, limit)
     header = checked_header(plain)
     shape = tuple(int(n) for n in header.get_data_shape())
     colour = header.get_data_dtype().names is not None
-    if len(shape) > 3 and max(shape[3:]) > 1:
-        raise BadInput(f"has {max(shape[3:])} volumes or components", "Split it into 3-D files.")
+    if len(shape) > 4 and max(shape[4:]) > 1:
+        raise BadInput(f"has {max(shape[4:])} components per voxel, which is not a picture")
     voxels = np.ndarray(shape, header.get_data_dtype(), plain, int(header["vox_offset"]), order="F")
-    voxels = voxels.reshape((*shape[:3], *(1,) * (3 - len(shape[:3]))), order="F")
+    voxels = voxels.reshape((*shape[:4], *(1,) * (4 - len(shape[:4]))), order="F")
+    voxels = np.moveaxis(voxels, 3, 0)
     if colour:
         voxels = np.stack([voxels[name] for name in ("R", "G", "B")], axis=-1)
     slope, intercept = _scaling(header)

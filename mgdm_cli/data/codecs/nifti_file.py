@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mgdm_cli.data.codecs.base import MAX_BYTES, MAX_PIXELS, file_bytes
+from mgdm_cli.data.codecs.base import MAX_BYTES, MAX_PIXELS, file_bytes, too_large
 from mgdm_cli.errors import BadInput
 
 _GZIP = b"\x1f\x8b"
@@ -27,22 +27,22 @@ def is_nifti(head: bytes) -> bool:
     return _version(head) is not None
 
 
-def plain_bytes(path: Path) -> bytes:
-    """The unpacked file: never more than MAX_BYTES, its checksum right and nothing behind its end."""
-    data = file_bytes(path)
+def plain_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The unpacked file: never more than `limit`, its checksum right and nothing behind its end."""
+    data = file_bytes(path, limit)
     if not data.startswith(_GZIP):
         return data
     engine = zlib.decompressobj(31)
     try:
-        plain = engine.decompress(data, MAX_BYTES)
+        plain = engine.decompress(data, limit)
     except zlib.error as fault:
-        raise BadInput("its compressed data fail their checksum") from fault
+        raise BadInput("its compressed data fails its checksum") from fault
     if engine.unconsumed_tail:
-        raise BadInput(f"would unpack to more than {MAX_BYTES} bytes")
+        raise too_large(f"would unpack to {limit} bytes or more", limit)
     if not engine.eof:
-        raise BadInput("is cut short: its compressed data have no end")
+        raise BadInput("is cut short: its compressed data has no end")
     if engine.unused_data.strip(b"\0"):
-        raise BadInput("has other data behind the end of its compressed data")
+        raise BadInput("has other data behind the end of its compressed data, which no checksum covers")
     return plain
 
 
@@ -97,8 +97,9 @@ def _check_numbers(header: Any, length: int) -> None:
         raise BadInput(f"field vox_offset is {offset}")
     for name in ("scl_slope", "scl_inter"):
         if np.isinf(float(header[name])):
-            raise BadInput(f"field {name} is infinite")
+            raise BadInput(f"field {name} is {float(header[name])}")
     if int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0:
         affine = header.get_best_affine()
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise BadInput("its affine is not a number or flat")
+            name = "sform" if int(header["sform_code"]) > 0 else "qform"
+            raise BadInput(f"field {name} (the affine) holds NaN, or maps the volume to a plane")

@@ -30,6 +30,7 @@ from mgdm_cli.errors import BadInput
 
 NAMES = ("npz",)
 SUFFIX = {"npz": ".png"}
+SUFFIXES = (".npz",)
 _SPLITS = ("train", "val", "test")
 
 
@@ -64,13 +65,13 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
         return found
 
 
-def read(path: Path, part: int | None = None) -> Image:
+def read(path: Path, part: int | None = None, ask: Ask = NOTHING) -> Image:
     """One row."""
     with guarded("the npz file"):
         row = part or 0
         for block in _blocks(path):
             if row < len(block.images):
-                return Image(as_pixels(block.images[row]), _form(block.images))
+                return Image(as_pixels(block.images[row], ask.nan), _form(block.images))
             row -= len(block.images)
         raise BadInput(f"row {part} is not there")
 

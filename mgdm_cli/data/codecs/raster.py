@@ -46,7 +46,7 @@ def claims(head: bytes, path: Path) -> bool:
 
 def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     """One part per frame or page; headers only, but PNG checksums and the ends of JPEG and TIFF data are checked."""
-    data = file_bytes(path)
+    data = file_bytes(path, ask.max_bytes)
     kind = _kind(data)
     with guarded(_name(kind)):
         forms = _png_forms(data) if kind == "png" else _jpeg_forms(data) if kind == "jpeg" else _tiff_forms(data)
@@ -55,9 +55,9 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     return [Part(index if many else None, form, flags=flags) for index, form in enumerate(forms)]
 
 
-def read(path: Path, part: int | None = None) -> Image:
+def read(path: Path, part: int | None = None, ask: Ask = NOTHING) -> Image:
     """The picture in stored units, RGB or grey; EXIF orientation applied, opaque alpha dropped."""
-    data = file_bytes(path)
+    data = file_bytes(path, ask.max_bytes)
     kind = _kind(data)
     frame = part or 0
     with guarded(_name(kind)):
@@ -68,7 +68,7 @@ def read(path: Path, part: int | None = None) -> Image:
         else:
             array = tiff_array(data, frame)
         form = _form(kind or "png", array)
-        return Image(as_pixels(array), form)
+        return Image(as_pixels(array, ask.nan), form)
 
 
 def output_form(form: Form) -> Form:

@@ -1,0 +1,145 @@
+"""The pixels of a DICOM frame in physical units: decoded, padded, rescaled, looked up or windowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgdm_cli.data.codecs.base import Array
+from mgdm_cli.data.codecs.dicom_head import Header, functional, rescale
+from mgdm_cli.data.codecs.dicom_terms import JPEG_LOSSLESS
+from mgdm_cli.errors import BadInput
+
+
+def physical(head: Header, dataset: Any, frame: int, voi: bool = False) -> Array:
+    """(H,W) or (H,W,3) of a frame; with `voi` grey is 0 to 255 through the first window of the header."""
+    array = _stored(head, dataset, frame)
+    kind = str(dataset.get("PhotometricInterpretation", ""))
+    if kind == "PALETTE COLOR":
+        from pydicom.pixels.processing import apply_color_lut
+
+        return _eight_bits(np.asarray(apply_color_lut(array, dataset)))
+    if array.ndim == 3:
+        return array
+    dark_is_high = kind == "MONOCHROME1" and head.pixels == "whole"
+    array = _without_padding(array, dataset, dark_is_high)
+    if voi:
+        grey = windowed(_rescaled(head, array, dataset, frame), dataset, frame)
+        return 255 - grey if dark_is_high else grey
+    return _rescaled(head, _inverted(array, dataset) if dark_is_high else array, dataset, frame)
+
+
+def _stored(head: Header, dataset: Any, frame: int) -> Array:
+    """The stored values of a frame; YBR turned into RGB."""
+    if head.syntax in JPEG_LOSSLESS:
+        from pydicom.encaps import get_frame
+
+        from mgdm_cli.data.codecs.jpeg_lossless import decode
+
+        array = decode(get_frame(dataset.PixelData, frame, number_of_frames=head.frames))
+        if array.shape != ((head.rows, head.columns) if head.samples == 1 else (head.rows, head.columns, head.samples)):
+            raise BadInput("its pixels are not of the size that its header says", "Export it again.")
+        return _as_declared(array, dataset)
+    from pydicom.pixels.utils import pixel_array
+
+    return np.asarray(pixel_array(dataset, index=frame))
+
+
+def _as_declared(array: Array, dataset: Any) -> Array:
+    """Unsigned samples of a JPEG as the header declares them: signed values are in two's complement (PS3.5 8.2.1)."""
+    if str(dataset.get("PhotometricInterpretation", "")).startswith("YBR"):
+        from pydicom.pixels.processing import convert_color_space
+
+        return np.asarray(convert_color_space(array, "YBR_FULL", "RGB"))
+    if int(dataset.get("PixelRepresentation", 0) or 0) != 1:
+        return array
+    bits = int(dataset.BitsStored)
+    values = array.astype(np.int32) & ((1 << bits) - 1)
+    return np.where(values >> (bits - 1) & 1 == 1, values - (1 << bits), values).astype(np.int16)
+
+
+def _rescaled(head: Header, array: Array, dataset: Any, frame: int) -> Array:
+    if head.pixels != "whole":
+        return array
+    if "ModalityLUTSequence" in dataset:
+        from pydicom.pixels.processing import apply_modality_lut
+
+        return np.asarray(apply_modality_lut(array, dataset))
+    slope, intercept = rescale(dataset, frame)
+    return array if (slope, intercept) == (1.0, 0.0) else array.astype(np.float64) * slope + intercept
+
+
+def _eight_bits(colours: Array) -> Array:
+    """Palette colours as uint8: the high byte, or the value where 8-bit entries fill 16 bits (PS3.3 C.7.6.3.1.6)."""
+    wide = colours.dtype.itemsize > 1 and int(colours.max()) > 255
+    return (colours >> 8 if wide else colours).astype(np.uint8)
+
+
+def _inverted(array: Array, dataset: Any) -> Array:
+    """MONOCHROME1 -> MONOCHROME2: mirrored inside the stored range, so that the type's limits hold."""
+    bits = int(dataset.BitsStored)
+    signed = int(dataset.get("PixelRepresentation", 0) or 0) == 1
+    top = -1 if signed else (1 << bits) - 1
+    return top - array.astype(np.int64)
+
+
+def _without_padding(array: Array, dataset: Any, dark_is_high: bool) -> Array:
+    """Pixel padding (PS3.3 C.7.5.1.1.2) is no measurement: it becomes the darkest value that was measured."""
+    low = _number(dataset.get("PixelPaddingValue"))
+    if low is None or array.dtype.kind not in "iu":
+        return array
+    high = _number(dataset.get("PixelPaddingRangeLimit"))
+    ends = sorted((low, low if high is None else high))
+    padding = (array >= ends[0]) & (array <= ends[1])
+    if not padding.any() or padding.all():
+        return array
+    measured = array[~padding]
+    return np.where(padding, measured.max() if dark_is_high else measured.min(), array)
+
+
+def _number(value: Any) -> int | None:
+    return int(value) if isinstance(value, int) else None
+
+
+def windowed(values: Array, dataset: Any, frame: int) -> NDArray[np.uint8]:
+    """Modality values -> 0..255 through the first VOI window or table (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+    item = functional(dataset, frame, "FrameVOILUTSequence")
+    source = dataset if item is None else item
+    centre, width = _first(source.get("WindowCenter")), _first(source.get("WindowWidth"))
+    if centre is None or width is None:
+        if "VOILUTSequence" not in source:
+            raise BadInput("has no window in its header", "Give --window CENTRE,WIDTH.")
+        return _looked_up(values, source)
+    law = str(source.get("VOILUTFunction") or "LINEAR").strip()
+    x = values.astype(np.float64)
+    if law == "SIGMOID" and width > 0:
+        with np.errstate(over="ignore"):
+            unit = 1.0 / (1.0 + np.exp(-4.0 * (x - centre) / width))
+    elif law == "LINEAR_EXACT" and width > 0:
+        unit = (x - centre) / width + 0.5
+    elif law == "LINEAR" and width >= 1:
+        steep = max(width - 1.0, 1e-9)
+        unit = (x - (centre - 0.5)) / steep + 0.5
+    else:
+        raise BadInput("has an impossible window in its header", "Give --window CENTRE,WIDTH.")
+    return np.rint(np.clip(unit, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _looked_up(values: Array, source: Any) -> NDArray[np.uint8]:
+    from pydicom.pixels.processing import apply_voi
+
+    bits = int(source.VOILUTSequence[0].LUTDescriptor[2])
+    table = np.asarray(apply_voi(np.rint(values).astype(np.int32), source)).astype(np.float64)
+    return np.rint(np.clip(table / ((1 << bits) - 1), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _first(value: Any) -> float | None:
+    """The first of one or several numbers, or None."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, (int, float)):
+        value = value[0] if len(value) else None
+    number = None if value is None else float(value)
+    return number if number is not None and np.isfinite(number) else None

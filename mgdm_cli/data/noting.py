@@ -1,0 +1,85 @@
+"""What a person should know of a scanned folder although it stops nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from mgdm_cli.data.image import Record
+from mgdm_cli.data.labels import natural, patient_in
+from mgdm_cli.data.pruning import Conflict, Duplicate
+
+_NAMES = {"png": (".png",), "jpeg": (".jpg", ".jpeg", ".jpe"), "tiff": (".tif", ".tiff")}
+_KIND = {suffix: kind for kind, suffixes in _NAMES.items() for suffix in suffixes}
+_KIND |= {".dcm": "dicom", ".nii": "nifti", ".npz": "npz"}
+SHOWN = 5  # of a list in one note
+
+
+def notes(
+    records: Sequence[Record],
+    duplicates: Sequence[Duplicate],
+    conflicts: Sequence[Conflict],
+    skipped: int,
+    classes: Sequence[str],
+    pattern: re.Pattern[str] | None = None,
+) -> list[str]:
+    """One line for each thing that is odd about a set."""
+    found: list[str] = []
+    if skipped:
+        found.append(f"{skipped} files were skipped because they cannot be read")
+    if duplicates:
+        found.append(f"{sum(len(d.dropped) for d in duplicates)} copies of other images were left out")
+    leaks = sum(d.across_splits for d in duplicates)
+    if leaks:
+        found.append(f"{leaks} images stood in train and in val or test: they are kept outside train")
+    if conflicts:
+        found.append(f"{len(conflicts)} images stand under two labels and were left out of every class")
+    unlabelled = [record.path for record in records if record.label is None]
+    if unlabelled and classes:
+        found.append(f"{len(unlabelled)} images have no label: {some(unlabelled)}")
+    if pattern is not None:
+        missed = sum(patient_in(record.path, pattern) is None for record in records)
+        found += [f"--patient-regex finds no patient in {missed} paths"] if missed else []
+    if records and any(record.patient is None for record in records):
+        found.append(
+            "patients are not known for every image: each such file counts as a patient, leakage cannot be excluded"
+        )
+    seen = {record.split for record in records}
+    if None in seen and len(seen) > 1:
+        found.append("some images lie outside the train, val and test folders: they are learnt from")
+    strange = natural(r.label for r in records if r.label is not None and r.label not in classes)
+    if strange:
+        found.append("classes without a training image: " + ", ".join(strange))
+    return found + _misnamed(records) + _mixed(records)
+
+
+def _misnamed(records: Sequence[Record]) -> list[str]:
+    wrong: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        said, true = _KIND.get(PurePosixPath(record.path).suffix.casefold()), record.form.codec
+        if said is not None and said != true:
+            wrong.setdefault((true, said), []).append(record.path)
+    return [
+        f"{len(paths)} files are {true.upper()}, not {said.upper()} as their names say: {some(paths)}"
+        for (true, said), paths in sorted(wrong.items())
+    ]
+
+
+def _mixed(records: Sequence[Record]) -> list[str]:
+    sizes = Counter(f"{r.form.height}x{r.form.width}" for r in records)
+    kinds = Counter(f"{r.form.dtype} with {r.form.channels} channel{'s' * (r.form.channels > 1)}" for r in records)
+    found = [f"images differ in size ({_table(sizes)}): give --size"] if len(sizes) > 1 else []
+    return found + ([f"images differ in depth or channels ({_table(kinds)})"] if len(kinds) > 1 else [])
+
+
+def _table(counts: Counter[str]) -> str:
+    shown = ", ".join(f"{count} of {name}" for name, count in counts.most_common(SHOWN))
+    return shown + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
+
+
+def some(paths: Iterable[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    paths = list(dict.fromkeys(paths))
+    return ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
