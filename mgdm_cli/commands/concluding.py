@@ -17,7 +17,13 @@ def verdicts_of(found: Findings) -> list[Verdict]:
     """What may be said, the most serious question first."""
     from mgdm_cli.report.content import Verdict
 
-    out = [_copy_verdict(found), *_label_verdict(found), *_distance_verdict(found), *_spread_verdict(found)]
+    out = [
+        _copy_verdict(found),
+        *_leak_verdicts(found),
+        *_label_verdict(found),
+        *_distance_verdict(found),
+        *_spread_verdict(found),
+    ]
     if not found.prepared.splits.patients_known:
         out.append(
             Verdict(
@@ -35,18 +41,55 @@ def _copy_verdict(found: Findings) -> Verdict:
     c = found.copies
     n, hits = len(c.flagged), int(c.flagged.sum())
     if not c.auditable:
-        return Verdict("caution", "Copies cannot be audited.", f"{c.calibration.threshold.reason}.")
+        return Verdict("caution", "Not auditable for copies.", f"{c.calibration.threshold.reason}.")
     power = f"Of {sum(p.planted for p in c.planted)} planted copies {sum(p.found for p in c.planted)} were found"
     missed = ", ".join(p.kind for p in c.planted if p.found < p.planted)
     power += f" (not all of: {missed})." if missed else "."
     said = f"{hits} of {n} images count as near copies; chance alone explains up to {c.by_chance}."
     if c.failed:
         return Verdict("bad", "More images are near copies of training images than chance explains.", said)
+    if found.leaks.unaudited:
+        return Verdict("caution", "Not auditable.", f"{found.leaks.unaudited}. {said}".capitalize())
     if not c.powerful:
         return Verdict(
             "caution", "Inconclusive: on these images the copy test finds too few planted copies.", f"{said} {power}"
         )
     return Verdict("good", "No evidence of copying.", f"{said} {power}")
+
+
+def _leak_verdicts(found: Findings) -> list[Verdict]:
+    """Train against holdout, membership, authenticity: what failed, else in one line that nothing was found."""
+    from mgdm_cli.report.content import Verdict
+    from mgdm_cli.report.page import share
+
+    out, quiet = [], []
+    near, model, real = found.leaks.neighbours, found.leaks.membership, found.leaks.authenticity
+    if near is not None and near.failed:
+        said = f"p = {near.p:.3f} with patients exchanged; {share(near.share_closest)} of the {near.closest} closest."
+        out.append(Verdict("bad", "The synthetic images lie nearer to training images than to held-out ones.", said))
+    elif near is not None:
+        what = "fewer than one copy in ten" if near.power is None else f"less than {near.power:.0%} of copies"
+        quiet.append(f"the nearest real image is as often a held-out one (p = {near.p:.2f}; blind to {what})")
+    if model is not None and not model.exchangeable:
+        said = f"Without the model they are told apart with an area of {share(model.blind)}: who is learnt from is no accident."
+        out.append(Verdict("caution", "Membership cannot be judged: training images and holdout differ.", said))
+    elif model is not None:
+        said = "the model's loss tells training images from held-out ones with an area of "
+        said += f"{share(model.auc)} [{share(model.lo)}, {share(model.hi)}]"
+        if model.failed:
+            line = "The model knows training images from held-out ones."
+            out.append(Verdict("bad", line, f"{said[0].upper()}{said[1:]}."))
+        else:
+            quiet.append(said)
+    if real is not None and real.low:
+        said = f"{share(real.share)} of them, {share(real.share_holdout)} of held-out images."
+        out.append(
+            Verdict("caution", "Fewer images stand apart from their nearest training image than real ones do.", said)
+        )
+    if quiet and not any(v.tone == "bad" for v in out):
+        text = "; ".join(quiet)
+        out.append(Verdict("good", "No evidence that training images are known.", f"{text[0].upper()}{text[1:]}."))
+    return out
 
 
 def _label_verdict(found: Findings) -> list[Verdict]:

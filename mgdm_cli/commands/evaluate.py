@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mgdm_cli.data.image import Record
+    from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.judging import Judges
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.training import Pictures
     from mgdm_cli.metrics.audit import Agreement, Copies, Fidelity
+    from mgdm_cli.metrics.copies import CopyScorer
+    from mgdm_cli.metrics.leaks import Leaks
 
 ALPHA = 0.01  # probability that a new image counts as a copy
 DRAWS = 200  # of each bootstrap
@@ -43,8 +46,14 @@ class Findings:
     labels: tuple[Agreement, ...]
     test: dict[str, Any] | None
     copies: Copies
+    leaks: Leaks
     notes: tuple[str, ...]
     seed: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether the privacy audit found something: exit code 3."""
+        return self.copies.failed or self.leaks.failed
 
 
 def run(
@@ -58,10 +67,12 @@ def run(
     seed: int = 0,
     device: str = "auto",
     real_images: bool = True,
+    model: Path | None = None,
 ) -> Result:
     """Compare the images below `synthetic` with the real ones of `source`; write page and document to `out`.
 
-    Exit code 3 when more images count as copies than chance explains. Raises MissingInput, BadInput, OtherPlan.
+    Exit code 3 when more images count as copies than chance explains, or training images are known better than held-out
+    ones. `model` is the run that made the images. Raises MissingInput, BadInput, OtherPlan.
     """
     from mgdm_cli.commands.evaluating import document_of, lines_of, page_of
     from mgdm_cli.data.files import canonical, write_atomic
@@ -73,12 +84,13 @@ def run(
     target = out if out is not None else synthetic.with_name(synthetic.resolve().name + "-evaluation")
     _own(target)
     prepared = prepare(source, seed=seed)
-    found = _find(prepared, synthetic, test, target, where, seen=seen or SEEN, alpha=alpha, seed=seed)
-    document = {**document_of(found), "exit_code": GATE if found.copies.failed else OK}
+    found = _find(prepared, synthetic, test, target, where, seen=seen or SEEN, alpha=alpha, seed=seed, model=model)
+    code = GATE if found.failed else OK
+    document = {**document_of(found), "exit_code": code}
     write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
     write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
     lines = (*lines_of(found), str(target / PAGE))
-    return Result({**document, "out": target}, lines, GATE if found.copies.failed else OK)
+    return Result({**document, "out": target}, lines, code)
 
 
 def _own(target: Path) -> None:
@@ -102,8 +114,10 @@ def _find(
     seen: int,
     alpha: float,
     seed: int,
+    model: Path | None,
 ) -> Findings:
     """Everything that is measured, step by step."""
+    from mgdm_cli.commands import leaking
     from mgdm_cli.engine import judging
     from mgdm_cli.engine.preparing import pictures
     from mgdm_cli.metrics.audit import Judged, Space, agreements, fidelity
@@ -121,6 +135,11 @@ def _find(
         prepared.classes,
     )
     train = pictures(prepared, prepared.splits.train, device)
+    plan, notes = _plan(root, prepared)
+    scorer, copied = _copies(prepared, train, synthetic, device, alpha=alpha, seed=seed)
+    leaks = leaking.look(
+        prepared, train, _array(synthetic), scorer, copied.scores, plan=plan, model=model, device=device, seed=seed
+    )
     return Findings(
         prepared,
         records,
@@ -130,8 +149,9 @@ def _find(
         near,
         labels,
         _on_test(judges, prepared, test, device),
-        _copies(prepared, train, synthetic, device, alpha=alpha, seed=seed),
-        (*scan.notes, *_other_plan(root, prepared)),
+        copied,
+        leaks,
+        (*scan.notes, *notes),
         seed,
     )
 
@@ -174,7 +194,7 @@ def _on_test(judges: Judges, prepared: Prepared, test: Path | None, device: torc
 
 def _copies(
     prepared: Prepared, train: Pictures, synthetic: Pictures, device: torch.device, *, alpha: float, seed: int
-) -> Copies:
+) -> tuple[CopyScorer, Copies]:
     from mgdm_cli.data.splits import patient_key
     from mgdm_cli.engine.preparing import pictures
     from mgdm_cli.metrics.audit import copies
@@ -184,7 +204,7 @@ def _copies(
     real = _array(train)
     scorer = CopyScorer(real, groups=[patient_key(record) for record in prepared.splits.train])
     console.say("look for copies")
-    return copies(scorer, real, holdout if len(holdout) else None, _array(synthetic), alpha=alpha, seed=seed)
+    return scorer, copies(scorer, real, holdout if len(holdout) else None, _array(synthetic), alpha=alpha, seed=seed)
 
 
 def _array(data: Pictures) -> NDArray[np.float32]:
@@ -192,18 +212,18 @@ def _array(data: Pictures) -> NDArray[np.float32]:
     return found
 
 
-def _other_plan(root: Path, prepared: Prepared) -> tuple[str, ...]:
-    """A note where the synthetic set's own plan says that it was learnt from other images than these."""
+def _plan(root: Path, prepared: Prepared) -> tuple[Plan | None, tuple[str, ...]]:
+    """The synthetic set's own plan, and a note where it says that it was learnt from other images than these."""
     from mgdm_cli.data.checking import open_plan
     from mgdm_cli.errors import MissingInput
 
     try:
         plan = open_plan(root)
     except MissingInput:
-        return ("the folder holds no plan: which images the generator learnt from is not known",)
+        return None, ("the folder holds no plan: which images the generator learnt from is not known",)
     if plan.inputs == prepared.fingerprint:
-        return ()
-    return (
+        return plan, ()
+    return plan, (
         "the generator learnt from another split than this one (other images, --size or --seed): images counted as "
         "unseen here may have been learnt from",
     )
@@ -228,6 +248,15 @@ def command(
     test: Annotated[
         Path | None,
         typer.Option("--test", metavar="DIR", help="Real images never learnt from.", rich_help_panel=options.INPUT),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="RUN",
+            help="The run that made the images: asked whom it knows.",
+            rich_help_panel=options.INPUT,
+        ),
     ] = None,
     out: options.Out = None,
     seen: options.Seen = None,
@@ -261,11 +290,12 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Real against synthetic: fidelity, labels, near copies.
+    """Real against synthetic: fidelity, coverage, labels, copies and leaks.
 
     Give the flags that the set was made with (--size, --seed, --patient-regex), so that the split is the same. Two
     classifiers are trained on the real images to judge; they are kept in the output folder and used again.
-    Exit code 3 when more images are near copies than chance explains.
+    Exit code 3 when more images are near copies than chance explains, or the model knows training images better
+    than held-out ones.
 
     \b
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic
@@ -297,5 +327,6 @@ def command(
             seed=seed,
             device=device,
             real_images=real_images,
+            model=model,
         )
     )

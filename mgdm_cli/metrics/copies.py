@@ -115,8 +115,11 @@ class CopyScorer:
         """`Scores` of up to `limit` training images, each against those of other patients, and their indices (M,)."""
         order = np.random.default_rng(seed).permutation(len(self))[:limit]
         chosen = np.sort(order).astype(np.int64)
-        found = [self._one(self._detail[i], self.groups != self.groups[i]) for i in chosen]
-        return _gather(found), chosen
+        return self.among(chosen), chosen
+
+    def among(self, chosen: NDArray[np.int64]) -> Scores:
+        """`Scores` of the training images of these indices (M,), each against those of other patients."""
+        return _gather([self._one(self._detail[i], self.groups != self.groups[i]) for i in chosen])
 
     def _one(self, detail: Array, allowed: NDArray[np.bool_] | None) -> tuple[float, int, float]:
         """Score, nearest index and distance of one prepared image (h,w) against the allowed training images."""

@@ -15,6 +15,9 @@ Images = NDArray[np.float32]
 
 NOISE = 0.10  # standard deviation in [-1, 1]: 5 % of the range
 QUALITY = 50  # of JPEG
+BLUR = 0.8  # pixels
+ANGLE = 5.0  # degrees
+CROP = 0.9  # of width and height
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,42 @@ def _flip(x: Images, _: np.random.Generator) -> Images:
     return np.ascontiguousarray(x[..., ::-1])
 
 
+def _blur(x: Images, _: np.random.Generator) -> Images:
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(x, (0, 0, BLUR, BLUR), mode="nearest"), dtype=np.float32)
+
+
+def _turn(x: Images, _: np.random.Generator) -> Images:
+    return _warped(x, np.deg2rad(ANGLE), 1.0)
+
+
+def _crop(x: Images, _: np.random.Generator) -> Images:
+    """The central nine tenths of the width and height, drawn out to the full size."""
+    return _warped(x, 0.0, CROP)
+
+
+def _half(x: Images, generator: np.random.Generator) -> Images:
+    """The left half of each image beside the right half of another one: part of a picture."""
+    out = x[generator.permutation(len(x))].copy()
+    out[..., : x.shape[3] // 2] = x[..., : x.shape[3] // 2]
+    return out
+
+
+def _warped(x: Images, angle_rad: float, scale: float) -> Images:
+    """Turned about the centre and zoomed; pixels from outside are the edge repeated."""
+    from scipy.ndimage import affine_transform
+
+    cos, sin = scale * np.cos(angle_rad), scale * np.sin(angle_rad)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    centre = (np.array(x.shape[2:]) - 1) / 2
+    planes = [
+        [affine_transform(plane, turn, centre - turn @ centre, order=1, mode="nearest") for plane in image]
+        for image in x
+    ]
+    return np.asarray(planes, dtype=np.float32)
+
+
 KINDS: dict[str, Callable[[Images, np.random.Generator], Images]] = {
     "exact": _exact,
     "noise": _noise,
@@ -90,4 +129,8 @@ KINDS: dict[str, Callable[[Images, np.random.Generator], Images]] = {
     "contrast": _contrast,
     "shift": _shift,
     "flip": _flip,
+    "blur": _blur,
+    "turn": _turn,
+    "crop": _crop,
+    "half": _half,
 }

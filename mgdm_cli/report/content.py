@@ -174,6 +174,7 @@ class EvaluateReport:
     labels: tuple[Figure, ...] = ()  # agreement with the judge, class by class
     copies: CopyScores | None = None
     planted: tuple[Planted, ...] = ()
+    leaks: tuple[Figure, ...] = ()  # looks for leaks; `baseline` is what chance or held-out images give
     neighbours: tuple[Neighbour, ...] = ()
     shelves: tuple[Shelf, ...] = ()
     facts: tuple[Facts, ...] = ()

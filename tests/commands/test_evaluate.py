@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mgdm_cli.commands import evaluate
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands import evaluate, leaking
+from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.errors import GATE, BadInput, OtherPlan
+from mgdm_cli.metrics.copies import CopyScorer
+from tests.tiny import CPU, tiny_run
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
 REAL = dict(zip(GRADES, (90, 50, 30, 20), strict=True))
@@ -47,6 +51,12 @@ def test_a_fair_set_is_compared_and_told(folder: Path, source: Source) -> None:
     assert [row["name"] for row in document["labels"]] == ["all classes", *GRADES]
     assert document["copies"]["auditable"]
     assert not document["copies"]["failed"]
+    assert document["leaks"]["auditable"]
+    assert not document["leaks"]["failed"]
+    assert document["leaks"]["neighbours"]["references"][1] == 40  # a fifth of 190
+    assert "--model" in document["leaks"]["reasons"]["membership"]
+    assert document["coverage"]["lo"] < document["coverage"]["value"] <= document["coverage"]["hi"]
+    assert set(document["vendi"]) == set(document["shares_by_class"]) == set(GRADES)
     assert len(document["feature_space"]["judges_sha256"]) == 2
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.index("In short") < page.index(
@@ -85,6 +95,29 @@ def test_a_test_folder_says_how_good_the_judges_are(folder: Path, source: Source
     found = evaluate.run(source, folder / "made", test=folder / "test", seen=SEEN, device="cpu")
     assert found.document["judges_on_test"]["images"] == 24
     assert 0 <= found.document["judges_on_test"]["balanced_accuracy"] <= 1
+
+
+def test_the_model_is_asked_whom_it_knows(folder: Path, source: Source) -> None:
+    tiny_run(folder / "run", source, seen=32)
+    found = evaluate.run(source, folder / "made", seen=SEEN, device="cpu", model=folder / "run")
+    asked = found.document["leaks"]["membership"]
+    assert asked["lo"] < 0.5 < asked["hi"]
+    assert list(asked["n"]) == [150, 40]
+    assert "99 are needed" in asked["reason"]
+    assert 0 < asked["blind"] < 1
+
+
+def test_nothing_is_said_of_a_set_learnt_from_everything(folder: Path, source: Source) -> None:
+    """Without a holdout there is no audit, and the page says so first."""
+    prepared = prepare(source, seed=0)
+    train = pictures(prepared, prepared.splits.train, CPU)
+    bare = replace(prepared, splits=replace(prepared.splits, holdout=()))
+    real = train.x0.numpy()
+    scorer = CopyScorer(real)
+    scores = scorer.score(real[:2])
+    found = leaking.look(bare, train, real[:2], scorer, scores, plan=None, model=None, device=CPU, seed=0)
+    assert "no images are held out" in found.unaudited
+    assert not found.failed
 
 
 def test_other_classes_are_refused(folder: Path, source: Source) -> None:

@@ -1,0 +1,166 @@
+"""The looks for leaks that `evaluate` takes: which images, which run, and what stands in the way of a look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgdm_cli import console
+from mgdm_cli.commands.modelling import cache_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from mgdm_cli.data.plan import Plan
+    from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.training import Pictures
+    from mgdm_cli.metrics.copies import CopyScorer, Scores
+    from mgdm_cli.metrics.leaks import Authenticity, Leaks, Membership, NeighbourTest
+
+MOST = 400  # images of a set that a look takes, at random
+
+NO_MODEL = "the model is not at hand; name its run with --model"
+OTHER_RUN = "the run learnt from another split than this one"
+NOT_ITS_RUN = "the run is not the one that the synthetic set names"
+
+
+def look(
+    prepared: Prepared,
+    train: Pictures,
+    synthetic: NDArray[np.float32],
+    scorer: CopyScorer,
+    scores: Scores,
+    *,
+    plan: Plan | None,
+    model: Path | None,
+    device: torch.device,
+    seed: int,
+) -> Leaks:
+    """Train against holdout, membership and authenticity of a synthetic set (S,C,H,W) whose copy `scores` are known."""
+    from mgdm_cli.engine.preparing import pictures
+    from mgdm_cli.errors import BadInput
+    from mgdm_cli.metrics.leaks import Leaks
+
+    if not prepared.splits.holdout:
+        return Leaks(unaudited="no images are held out from training")
+    if plan is not None and plan.inputs != prepared.fingerprint:
+        return Leaks(unaudited="the generator learnt from another split, so that nothing here is known to be held out")
+    holdout = pictures(prepared, prepared.splits.holdout, device)
+    reasons = []
+    neighbours: NeighbourTest | None = None
+    console.say("compare training images with held-out ones")
+    try:
+        neighbours = _neighbours(prepared, train, holdout, synthetic, seed)
+    except BadInput as error:
+        reasons.append(("neighbours", error.message))
+    run, why = _run(prepared, plan, model)
+    membership = None if run is None else _membership(run, prepared, train, holdout, device, seed)
+    if why:
+        reasons.append(("membership", why))
+    return Leaks(neighbours, membership, _authenticity(scorer, scores, holdout, seed), tuple(reasons))
+
+
+def _keys(prepared: Prepared) -> tuple[list[str], list[str]]:
+    """Patients of the training images and of the held-out ones."""
+    from mgdm_cli.data.splits import patient_key
+
+    return [patient_key(r) for r in prepared.splits.train], [patient_key(r) for r in prepared.splits.holdout]
+
+
+def _neighbours(
+    prepared: Prepared, train: Pictures, holdout: Pictures, synthetic: NDArray[np.float32], seed: int
+) -> NeighbourTest:
+    import numpy as np
+
+    from mgdm_cli.metrics.copies import CopyScorer
+    from mgdm_cli.metrics.leaks import neighbour_test, references
+
+    own, others = _keys(prepared)
+    label, aside = train.label.cpu().numpy(), holdout.label.cpu().numpy()
+    chosen = references(label, own, aside, seed=seed)
+    real = np.concatenate([_array(train)[chosen], _array(holdout)])
+    found = CopyScorer(real).score(synthetic)
+    return neighbour_test(
+        found.nearest,
+        found.score,
+        [*(own[i] for i in chosen), *others],
+        np.arange(len(real)) < len(chosen),
+        stratum=np.concatenate([label[chosen], aside]),
+        seed=seed,
+    )
+
+
+def _authenticity(scorer: CopyScorer, scores: Scores, holdout: Pictures, seed: int) -> Authenticity:
+    import numpy as np
+
+    from mgdm_cli.metrics.leaks import authenticity
+
+    some = np.sort(np.random.default_rng(seed).permutation(len(scores.score))[:MOST])
+    held = scorer.score(_array(holdout)[:MOST])
+    nearest = np.unique(np.concatenate([scores.nearest[some], held.nearest]))
+    own = dict(zip(nearest.tolist(), scorer.among(nearest).distance.tolist(), strict=True))
+    return authenticity(
+        scores.score[some],
+        scores.distance[some],
+        np.array([own[i] for i in scores.nearest[some].tolist()]),
+        held.score,
+        held.distance,
+        np.array([own[i] for i in held.nearest.tolist()]),
+    )
+
+
+def _run(prepared: Prepared, plan: Plan | None, model: Path | None) -> tuple[Path | None, str]:
+    """The run that made the set, the one named or one in the cache, or why there is none to ask."""
+    from mgdm_cli.data.files import sha256_file
+    from mgdm_cli.engine.run import DENOISER, is_trained, read_settings
+
+    folder = model if model is not None else cache_folder() / "runs" / prepared.fingerprint[:16]
+    if model is None and (plan is None or not is_trained(folder)):
+        return None, NO_MODEL
+    if read_settings(folder).inputs != prepared.fingerprint:
+        return None, OTHER_RUN
+    if plan is not None and sha256_file(folder / DENOISER) != plan.models.denoiser:
+        return None, NOT_ITS_RUN if model is not None else NO_MODEL
+    return folder, ""
+
+
+def _membership(
+    run: Path, prepared: Prepared, train: Pictures, holdout: Pictures, device: torch.device, seed: int
+) -> Membership:
+    from dataclasses import replace
+
+    import numpy as np
+
+    from mgdm_cli.engine.membership import NOISES, SIGMAS, losses
+    from mgdm_cli.engine.run import load_parts, read_settings
+    from mgdm_cli.engine.training import Pictures
+    from mgdm_cli.metrics.leaks import blind, membership
+
+    parts, _ = load_parts(run, read_settings(run), device)
+    generator = np.random.default_rng(seed)
+    sets, patients = [], []
+    for data, keys in zip((train, holdout), _keys(prepared), strict=True):
+        some = np.sort(generator.permutation(len(keys))[:MOST])
+        sets.append(Pictures(data.x0[some], data.label[some]))
+        patients.append([keys[i] for i in some])
+    found = []
+    total = sum(len(part.label) for part in sets) * len(SIGMAS) * NOISES
+    with console.progress("ask the model", total, "evaluations") as bar:
+        for part in sets:
+            before = 0
+            for event in losses(parts.model, part):
+                if isinstance(event, int):
+                    bar.advance(event - before)
+                    before = event
+                else:
+                    found.append(event)
+    test = membership(found[0], found[1], patients=(patients[0], patients[1]), seed=seed)
+    auc, low = blind(_array(sets[0]), _array(sets[1]), patients=(patients[0], patients[1]), seed=seed)
+    return replace(test, blind=auc, blind_lo=low)
+
+
+def _array(data: Pictures) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = data.x0.cpu().float().numpy()
+    return found
