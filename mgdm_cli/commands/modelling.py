@@ -91,15 +91,23 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training may take: `seconds`, or `seen` training images; how wide the U-Net is (None: as usual); its base."""
+    """How long a training may take: `seconds`, or `seen` training images; how wide the U-Net is, by which process; its base."""
 
     seconds: float | None
     seen: int | None
     width: int | None = None
     base: str = "auto"
+    process: str | None = None
 
     @classmethod
-    def of(cls, budget: str | None, seen: int | None, width: int | None = None, base: str = "auto") -> Length:
+    def of(
+        cls,
+        budget: str | None,
+        seen: int | None,
+        width: int | None = None,
+        base: str = "auto",
+        process: str | None = None,
+    ) -> Length:
         """From the flags; half an hour where a person watches. Raises NeedsTraining where nobody does and nothing was said."""
         import sys
 
@@ -111,7 +119,7 @@ class Length:
                     "Say --budget 30m, or name a trained --model RUN.",
                 )
             seconds = DEFAULT_BUDGET
-        return cls(seconds, seen, width, base)
+        return cls(seconds, seen, width, base, process)
 
 
 def measured(
@@ -125,7 +133,9 @@ def measured(
     data = preparing.pictures(prepared, prepared.splits.train, device)
     date = datetime.now(UTC).strftime("%Y%m%d")
     wide = {} if length.width is None else {"width": length.width}
-    settings = sizing.settings_for(prepared, data, seed=seed, flip=flip, date=date, base=length.base, **wide)
+    settings = sizing.settings_for(
+        prepared, data, seed=seed, flip=flip, date=date, base=length.base, process=length.process or "edm", **wide
+    )
     pace = sizing.measure(settings, data, device)
     return sizing.fit_to_budget(settings, pace, seconds=length.seconds, seen=length.seen), pace
 
@@ -153,6 +163,10 @@ def train_into(
             settings = read_settings(folder)
             if settings.inputs != prepared.fingerprint:
                 raise OtherPlan(f"{folder.name}: holds a run on other images or settings", "Choose another folder.")
+            if length.process not in (None, settings.process):
+                raise OtherPlan(
+                    f"{folder.name}: holds a run of the process {settings.process}", "Choose another folder."
+                )
         else:
             settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
             seconds = pace.seconds(settings.train.seen, settings.classifier_seen)

@@ -328,6 +328,10 @@ Base = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+ProcessName = Annotated[
+    str | None,
+    typer.Option("--process", metavar="NAME", help="edm (as a rule), vp, ve, subvp or flow.", rich_help_panel=RUN),
+]
 Flip = Annotated[
     bool,
     typer.Option(

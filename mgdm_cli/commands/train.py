@@ -23,6 +23,7 @@ def run(
     seen: int | None = None,
     width: int | None = None,
     base: str = "auto",
+    process: str | None = None,
     seed: int = 0,
     device: str = "auto",
     flip: bool = False,
@@ -39,7 +40,7 @@ def run(
     where = pick(device)
     prepared = prepare(source, seed=seed)
     begun = (out / SETTINGS).is_file()  # a run that was begun has its length already
-    length = Length(None, 1) if begun else Length.of(budget, seen, width, base)
+    length = Length(None, 1, process=process) if begun else Length.of(budget, seen, width, base, process)
     if dry_run:
         settings, pace = measured(prepared, length, where, seed=seed, flip=flip)
         seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
@@ -81,6 +82,7 @@ def command(
     seen: options.Seen = None,
     width: options.Width = None,
     base: options.Base = "auto",
+    process: options.ProcessName = None,
     size: options.Size = None,
     fit: options.Fit = "pad",
     window: options.Window = None,
@@ -114,6 +116,7 @@ def command(
     \b
     mgdm train --data ./fundus -o runs/fundus --budget 30m
     mgdm train --data ./fundus -o runs/fundus --size 64 --patient-regex '(P\\d+)_'
+    mgdm train --data ./fundus -o runs/flow --process flow --budget 30m
     """
     source = Source(
         data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input, size, fit, window,
@@ -130,6 +133,7 @@ def command(
             seen=seen,
             width=width,
             base=base,
+            process=process,
             seed=seed,
             device=device,
             flip=flip,

@@ -248,6 +248,7 @@ class Recipe(Frozen):
     guidance: str = "none"
     strength: float = 0.0
     between: tuple[float, float] | None = None  # sigmas in which the pull acts
+    on: Literal["x", "x0"] = "x"  # what the pull's classifier sees: the noisy image, or the denoised one
     mode: Literal["guide", "select"] = "guide"
     candidates: int = Field(default=1, ge=1)
     temperature: float | None = None  # of the calibrated classifier

@@ -69,6 +69,9 @@ TERMS: dict[str, Term] = {
 class Pull:
     """A score to climb. `weight` 0 is off; active for sigma in `between`; on the noisy `x` or the denoised `x0`.
 
+    On `x` the score must know noise (MGDM as published). On `x0` it is that of a clean image and its gradient is taken with respect to
+    x0 alone, without the net's Jacobian, as in Askari Hemmat et al. (2024; 2025): any classifier can then guide.
+
     With `spread` (the data's standard deviation) the step has length `weight` in units of what is still undecided at sigma,
     spread * sigma / sqrt(spread^2 + sigma^2), whatever the size of the gradient: one weight then works across data sets.
     """
@@ -92,6 +95,15 @@ def cfg(cond: Denoise, uncond: Denoise, scale: float, between: tuple[float, floa
         return wanted + (scale - 1) * (wanted - uncond(x, sigma))
 
     return denoise
+
+
+def autoguidance(strong: Denoise, weak: Denoise, scale: float, between: tuple[float, float] = EVERYWHERE) -> Denoise:
+    """weak + scale (strong - weak): away from what a worse model of the same data gets wrong (Karras et al. 2024, equation 3).
+
+    Both know the class, so that, unlike `cfg`, it sharpens without narrowing a class to its most typical images; the weak model is an
+    early average of the same training (their section 5, "reduced training"). Scale 1 is off.
+    """
+    return cfg(strong, weak, scale, between)
 
 
 def guided(denoise: Denoise, *pulls: Pull) -> Denoise:

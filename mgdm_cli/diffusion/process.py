@@ -1,7 +1,28 @@
-"""Processes: four coefficients, a law of training sigmas and a grid of sampling sigmas each."""
+"""Processes: four coefficients, a law of training sigmas and a grid of sampling sigmas each.
+
+The three frameworks that the survey of Kazerouni et al. (2023, arXiv 2211.07804, section 2) sets side by side, and the two that came
+after, are one thing here. Each of them noises a picture as `x_t = s(t) (x0 + sigma(t) eps)` (Karras et al. 2022, section 3). Divided
+by s, all of them are `x = x0 + sigma eps`, and only that is ever sampled:
+
+| framework | written as | s | sigma | process |
+|---|---|---|---|---|
+| DDPM (Ho et al. 2020) | sqrt(abar) x0 + sqrt(1 - abar) eps | sqrt(abar) | sqrt((1 - abar) / abar) | `vp` |
+| NCSN (Song & Ermon 2019) | x0 + sigma eps, sigma_i geometric | 1 | sigma | `ve` |
+| SDE (Song et al. 2021): VP | dx = -beta x / 2 dt + sqrt(beta) dw | exp(-B / 2) | sqrt(exp(B) - 1) | `vp` |
+| the same: VE | dx = sigma sqrt(2 ln(hi / lo)) dw | 1 | sigma | `ve` |
+| the same: sub-VP | g^2 = beta (1 - exp(-2 B)) | a = exp(-B / 2) | (1 - a^2) / a | `subvp` |
+| EDM (Karras et al. 2022) | x0 + sigma eps | 1 | sigma | `edm` |
+| flow matching (Lipman et al. 2023) | (1 - t) x0 + t eps | 1 - t | t / (1 - t) | `flow` |
+
+B is the integral of beta from 0 to t. What is left of a framework is how the net is wrapped (`coefs`: an eps-net, a velocity-net, EDM's)
+and which sigmas it is trained on (`draw`: the paper's law of t). Whether an ODE or an SDE is followed afterwards, with which step, is a
+choice of sampler: any process runs under any of them. All share one default grid over one range, so that steps and guidance intervals
+mean the same for every model; a paper's own grid is uniform in its clock, and `clocked` gives it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,15 +30,17 @@ from torch import Tensor
 
 from .types import Coefs, Process
 
+LO, HI, RHO = 0.002, 80.0, 7.0  # Karras et al. 2022, table 1
+
 
 def edm(
     *,
     sigma_data: float = 0.5,
     mean: float = -1.2,
     spread: float = 1.2,
-    lo: float = 0.002,
-    hi: float = 80.0,
-    rho: float = 7.0,
+    lo: float = LO,
+    hi: float = HI,
+    rho: float = RHO,
 ) -> Process:
     """The EDM process (Karras et al. 2022, table 1; grid: equation 5 with a final 0).
 
@@ -31,13 +54,150 @@ def edm(
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return (torch.randn(n, generator=generator) * spread + mean).exp().clamp(lo, hi)
 
+    def clock(t: Tensor) -> Tensor:
+        return torch.pow(lo ** (1 / rho) + t * (hi ** (1 / rho) - lo ** (1 / rho)), rho)
+
+    return Process(coefs, draw, _karras(lo, hi, rho), clock, torch.ones_like)
+
+
+def ve(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
+    """Variance exploding: a score net over log-uniform sigmas, weighted by sigma^2 (Song & Ermon 2019; Song et al. 2021, section 3.4).
+
+    The paper feeds x as it is. Here its size is taken out, as in EDM: this house's nets normalise each position by itself, and at a
+    large sigma would see no more of x than its sign.
+    """
+
+    def coefs(sigma: Tensor) -> Coefs:
+        return Coefs(torch.ones_like(sigma), sigma, (sigma.square() + sigma_data**2).rsqrt(), (sigma / 2).log())
+
+    def clock(t: Tensor) -> Tensor:
+        return lo * (hi / lo) ** t
+
+    return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, torch.ones_like)
+
+
+def vp(
+    *,
+    sigma_data: float = 0.5,
+    beta_min: float = 0.1,
+    beta_max: float = 20.0,
+    lo: float = LO,
+    hi: float = HI,
+    rho: float = RHO,
+) -> Process:
+    """Variance preserving, an eps-net over uniform t: DDPM with a linear beta (Ho et al. 2020; Song et al. 2021, section 3.4).
+
+    DDPM's thousand steps of beta from 1e-4 to 0.02 are this with t = step / 1000. `sigma_data` plays no part: the paper's net does not
+    know it, and every process is called alike.
+    """
+    time, integral = _linear_beta(beta_min, beta_max)
+
+    def coefs(sigma: Tensor) -> Coefs:
+        return Coefs(torch.ones_like(sigma), -sigma, scale(sigma), time(torch.log1p(sigma.square())))
+
+    def scale(sigma: Tensor) -> Tensor:
+        return (1 + sigma.square()).rsqrt()
+
+    first, last = (_at(time, math.log1p(edge**2)) for edge in (lo, hi))
+
+    def clock(t: Tensor) -> Tensor:
+        return torch.expm1(integral(first + t * (last - first))).sqrt()
+
+    return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, scale)
+
+
+def subvp(
+    *,
+    sigma_data: float = 0.5,
+    beta_min: float = 0.1,
+    beta_max: float = 20.0,
+    lo: float = LO,
+    hi: float = HI,
+    rho: float = RHO,
+) -> Process:
+    """Sub-VP, an eps-net over uniform t (Song et al. 2021, section 3.4): x_t = a x0 + (1 - a^2) eps with a = exp(-B / 2).
+
+    From sigma = (1 - a^2) / a follow a = exp(-asinh(sigma / 2)) and B = 2 asinh(sigma / 2). `sigma_data` plays no part, as in `vp`.
+    """
+    time, integral = _linear_beta(beta_min, beta_max)
+
+    def coefs(sigma: Tensor) -> Coefs:
+        return Coefs(torch.ones_like(sigma), -sigma, scale(sigma), time(2 * torch.asinh(sigma / 2)))
+
+    def scale(sigma: Tensor) -> Tensor:
+        return (-torch.asinh(sigma / 2)).exp()
+
+    first, last = (_at(time, 2 * math.asinh(edge / 2)) for edge in (lo, hi))
+
+    def clock(t: Tensor) -> Tensor:
+        return 2 * torch.sinh(integral(first + t * (last - first)) / 2)
+
+    return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, scale)
+
+
+def flow(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
+    """Flow matching on straight paths, a net of the velocity eps - x0 over uniform t (Lipman et al. 2023; Liu et al. 2023).
+
+    z = (1 - t) x0 + t eps is x / (1 + sigma) with sigma = t / (1 - t). `sigma_data` plays no part, as in `vp`.
+    """
+
+    def coefs(sigma: Tensor) -> Coefs:
+        near = 1 / (1 + sigma)
+        return Coefs(near, -sigma * near, near, sigma * near)
+
+    first, last = lo / (1 + lo), hi / (1 + hi)
+
+    def clock(t: Tensor) -> Tensor:
+        now = first + t * (last - first)
+        return now / (1 - now)
+
+    return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, lambda sigma: 1 / (1 + sigma))
+
+
+def clocked(process: Process, steps: int) -> list[float]:
+    """The paper's own grid, [sigma, ..., 0.0]: uniform in the process's clock (DDPM's t, NCSN's geometric levels, EDM's rho)."""
+    if steps < 1:
+        raise ValueError(f"a grid needs at least one step, not {steps}")
+    return [*process.clock(torch.linspace(1, 0, steps, dtype=torch.float64)).tolist(), 0.0]
+
+
+def _karras(lo: float, hi: float, rho: float) -> Callable[[int], list[float]]:
+    """steps -> grid: equation 5 of Karras et al. 2022, and 0."""
+
     def grid(steps: int) -> list[float]:
         if steps < 1:
             raise ValueError(f"a grid needs at least one step, not {steps}")
         ramp = [i / max(steps - 1, 1) for i in range(steps)]
         return [(hi ** (1 / rho) + r * (lo ** (1 / rho) - hi ** (1 / rho))) ** rho for r in ramp] + [0.0]
 
-    return Process(coefs, draw, grid)
+    return grid
 
 
-PROCESSES: dict[str, Callable[..., Process]] = {"edm": edm}
+def _uniform_in(clock: Callable[[Tensor], Tensor]) -> Callable[[int, torch.Generator], Tensor]:
+    """Training sigmas at uniform times."""
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return clock(torch.rand(n, generator=generator))
+
+    return draw
+
+
+def _linear_beta(beta_min: float, beta_max: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """(B -> t, t -> B) for beta(t) = beta_min + t (beta_max - beta_min)."""
+    slope = beta_max - beta_min
+
+    def integral(t: Tensor) -> Tensor:
+        return beta_min * t + slope * t.square() / 2
+
+    def time(total: Tensor) -> Tensor:
+        # The root of the quadratic in the form that does not subtract: near 0 the usual one loses all digits.
+        return 2 * total / (beta_min + (beta_min**2 + 2 * slope * total).sqrt())
+
+    return time, integral
+
+
+def _at(function: Callable[[Tensor], Tensor], value: float) -> float:
+    return float(function(torch.tensor(value, dtype=torch.float64)))
+
+
+PROCESSES: dict[str, Callable[..., Process]] = {"edm": edm, "vp": vp, "ve": ve, "subvp": subvp, "flow": flow}

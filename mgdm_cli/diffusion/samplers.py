@@ -1,7 +1,7 @@
 """Samplers: generator functions `(denoise, x, sigmas, *, randn_like, knobs) -> Iterator[x]` over a decreasing grid.
 
 Each yields x after every step; the last x is the image when the grid ends in 0. "SDE" or "ODE" is a choice of sampler, never of
-process: any model runs under any of them.
+process: any model runs under any of them. Here are the ones that solve the ODE, and DDIM; `stochastic` has those of the SDE.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
+from .stochastic import churn, dpmpp_2m_sde, langevin, pc, sde
 from .types import Denoise, RandnLike, Sampler
 
 
@@ -68,4 +70,59 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: Ra
         yield x
 
 
-SAMPLERS: dict[str, Sampler] = {"euler": euler, "heun": heun, "ddim": ddim, "ddpm": ddpm, "dpmpp_2m": dpmpp_2m}
+def unipc(
+    denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike, order: float = 2
+) -> Iterator[Tensor]:
+    """UniPC (Zhao et al. 2023, algorithms 1 and 2): a multistep predictor of `order`, corrected to the next order for free.
+
+    The evaluation at the predicted point both corrects the step to it and serves the next one: one evaluation a step. The coefficients
+    integrate the polynomial through the kept x0 exactly in lambda = -ln(sigma), which is the paper's system solved whole (B(h) cancels).
+    """
+    kept: list[tuple[float, Tensor]] = []  # (lambda, x0), newest first
+    for sigma, to in pairwise(sigmas):
+        if not kept:
+            kept = [(-math.log(sigma), denoise(x, sigma))]
+        if to == 0:
+            x = kept[0][1]
+        else:
+            step = math.log(sigma / to)
+            nodes = [(at + math.log(sigma)) / step for at, _ in kept]
+            found = [x0 for _, x0 in kept]
+            there = (to / sigma) * x + _sum(_weights(nodes, step), found)
+            new = denoise(there, to)
+            x = (to / sigma) * x + _sum(_weights([1.0, *nodes], step), [new, *found])
+            kept = [(-math.log(to), new), *kept][: int(order)]
+        yield x
+
+
+def _weights(nodes: list[float], step: float) -> list[float]:
+    """w with sum(w p(nodes)) = integral over u in [0, 1] of step exp(-step (1 - u)) p(u), for every polynomial p that the nodes fix."""
+    moments = [-math.expm1(-step)]
+    for power in range(1, len(nodes)):
+        moments.append(1 - power / step * moments[-1])
+    at = torch.tensor(nodes, dtype=torch.float64)
+    powers = torch.stack([at**power for power in range(len(nodes))])
+    weights: list[float] = torch.linalg.solve(powers, torch.tensor(moments, dtype=torch.float64)).tolist()
+    return weights
+
+
+def _sum(weights: list[float], terms: list[Tensor]) -> Tensor:
+    total = weights[0] * terms[0]
+    for weight, term in zip(weights[1:], terms[1:], strict=True):
+        total = total + weight * term
+    return total
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "euler": euler,
+    "heun": heun,
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "dpmpp_2m": dpmpp_2m,
+    "unipc": unipc,
+    "sde": sde,
+    "churn": churn,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "langevin": langevin,
+    "pc": pc,
+}

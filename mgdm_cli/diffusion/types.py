@@ -41,11 +41,16 @@ class Cond:
 
 @dataclass(frozen=True)
 class Process:
-    """A diffusion process: its coefficients, its training sigmas and its sampling grid."""
+    """A diffusion process: its coefficients, its training sigmas and its sampling grid.
+
+    `clock`: the paper's time as a share, 0 (least noise) to 1, -> sigma. `scale`: sigma -> s in the paper's `x_t = s (x0 + sigma eps)`.
+    """
 
     coefs: Callable[[Tensor], Coefs]
     draw: Callable[[int, torch.Generator], Tensor]
     grid: Callable[[int], list[float]]
+    clock: Callable[[Tensor], Tensor]
+    scale: Callable[[Tensor], Tensor]
 
 
 Sampler = Callable[..., Iterator[Tensor]]

@@ -14,26 +14,30 @@ import torch
 from torch import Tensor, nn
 
 from mgdm_cli.data.plan import Recipe, seed_of
-from mgdm_cli.diffusion.guidance import EVERYWHERE, TERMS, Pull, cfg, guided, logit_gap
+from mgdm_cli.diffusion.guidance import EVERYWHERE, TERMS, Pull, autoguidance, cfg, guided, logit_gap
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.diffusion.types import NULL, Cond, Denoise, Process, Score
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
-from .classifying import logits_of
+from .classifying import CLEAN, logits_of
 from .device import bf16
 
 TERM_OF = {"uncertainty": "entropy", **{name: name for name in TERMS}}
 TWO_STAGES = frozenset({"uncertainty", "entropy", "margin", "least-confidence", "gap"})
-GUIDANCE = ("none", "cfg", *TERM_OF)
+UNSTAGED = ("none", "cfg", "auto")  # no classifier pulls
+GUIDANCE = (*UNSTAGED, *TERM_OF)
 PREVIEW_STEPS = 7
 CAP = 0.95  # quantile of hardness above which a preview is taken for an artefact
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The networks that make and judge. `guide` and `judge` have seen disjoint halves of the training patients."""
+    """The networks that make and judge. `guide` and `judge` have seen disjoint halves of the training patients.
+
+    `weak`: an early average of the model's own training, for autoguidance.
+    """
 
     model: Model
     guide: Classifier | None
@@ -41,6 +45,7 @@ class Parts:
     shape: tuple[int, int, int]
     spread: float  # standard deviation of the data in [-1, 1]
     device: torch.device
+    weak: Model | None = None
 
 
 @dataclass
@@ -127,10 +132,10 @@ class Recorded:
 
 
 def _plain(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Denoise:
-    """Condition, classifier-free guidance and the data's range bound into one denoiser."""
+    """Condition, classifier-free guidance or autoguidance, and the data's range bound into one denoiser."""
 
-    def counted(cond: Cond) -> Denoise:
-        bound = parts.model.bind(cond)
+    def counted(model: Model, cond: Cond) -> Denoise:
+        bound = model.bind(cond)
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             count.evaluations += len(x)
@@ -140,9 +145,14 @@ def _plain(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Denoise
         return denoise
 
     scale = 1.0 if recipe.guidance == "none" else recipe.scale
-    both = cfg(
-        counted(Cond(label)), counted(Cond(torch.full_like(label, NULL))), scale, recipe.scale_between or EVERYWHERE
-    )
+    between = recipe.scale_between or EVERYWHERE
+    if recipe.guidance == "auto":
+        if parts.weak is None:
+            raise ValueError("autoguidance needs a weak model")
+        both = autoguidance(counted(parts.model, Cond(label)), counted(parts.weak, Cond(label)), scale, between)
+    else:
+        null = Cond(torch.full_like(label, NULL))
+        both = cfg(counted(parts.model, Cond(label)), counted(parts.model, null), scale, between)
     # Clipped after guidance, and alike in every stage: the data lies in [-1, 1], so its mean at any noise level does too.
     return lambda x, sigma: both(x, sigma).clamp(-1, 1)
 
@@ -151,6 +161,7 @@ def _pull(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Pull:
     return Pull(
         score=_score(parts, recipe, label, count),
         weight=recipe.strength,
+        on=recipe.on,
         between=recipe.between or EVERYWHERE,
         spread=parts.spread,
     )
@@ -163,7 +174,8 @@ def _score(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Score:
 
     def score(x: Tensor, sigma: float) -> Tensor:
         count.gradients += len(x)
-        return term(guide(x, x.new_full((len(x),), sigma)), label)
+        level = CLEAN if recipe.on == "x0" else sigma  # a denoised image is judged as a finished one
+        return term(guide(x, x.new_full((len(x),), level)), label)
 
     return score
 
@@ -227,7 +239,8 @@ def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
             return x.mean((1, 2, 3))[:, None] * torch.tensor([1.0, 2.0])
 
     unsure = Unsure(ClassifierSettings(1, 2, 0.5, width=8, widths=(1,))).eval()
-    parts = Parts(Model(Nothing(), process), unsure, unsure, shape, 0.5, torch.device("cpu"))
+    nothing = Model(Nothing(), process)
+    parts = Parts(nothing, unsure, unsure, shape, 0.5, torch.device("cpu"), nothing)
     every = recipe.model_copy(update={"filters": recipe.filters.model_copy(update={"label": False})})
     count = make_block(parts, every, run_seed=0, lot=0, attempt=0, block=1, class_index=0).count
     return count.evaluations, count.gradients

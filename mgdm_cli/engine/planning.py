@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
 from . import weights
-from .decoding import GUIDANCE, TWO_STAGES, Parts
+from .decoding import GUIDANCE, TWO_STAGES, UNSTAGED, Parts
 from .device import describe
 from .gates import Gates
 from .generation import Works
@@ -46,6 +48,7 @@ def recipe_of(
     knobs: dict[str, float],
     temperature: float | None,
     filters: Filters,
+    on: Literal["x", "x0"] = "x",
 ) -> Recipe:
     """The recipe in these words. Raises UsageError for names that are on no menu."""
     for flag, name, menu in (("--guidance", guidance, GUIDANCE), ("--sampler", sampler, tuple(SAMPLERS))):
@@ -53,16 +56,28 @@ def recipe_of(
             raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
     if mode == "select" and guidance not in TWO_STAGES:
         raise UsageError("--mode select needs an uncertainty to select by", "Use --guidance uncertainty.")
-    if guidance != "none" and scale != 1 and settings.train.drop_label == 0:
+    _known_knobs(sampler, knobs)
+    if guidance not in ("none", "auto") and scale != 1 and settings.train.drop_label == 0:
         raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
-    staged = guidance not in ("none", "cfg")
+    staged = guidance not in UNSTAGED
     return Recipe(
         process=settings.process, sampler=sampler, steps=steps, knobs=knobs,
         scale=1.0 if guidance == "none" else scale, scale_between=scale_between,
         guidance=guidance, strength=strength if staged else 0.0, between=between if staged else None,
+        on=on if staged else "x",
         mode="select" if mode == "select" else "guide", candidates=candidates if mode == "select" else 1,
         temperature=temperature, filters=filters,
     )  # fmt: skip
+
+
+def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
+    """Raises UsageError for a knob that the sampler does not have."""
+    words = inspect.signature(SAMPLERS[sampler]).parameters.values()
+    menu = [word.name for word in words if word.kind is word.KEYWORD_ONLY and word.name != "randn_like"]
+    for name in knobs:
+        if name not in menu:
+            hint = f"It has {', '.join(menu)}." if menu else "It has none."
+            raise UsageError(f"--knob: {sampler} has no knob {name!r}", hint)
 
 
 def default_block(device: torch.device) -> int:
@@ -127,6 +142,8 @@ def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopySc
     """All that the plan needs to be carried out."""
     if parts.judge is None:
         raise ValueError("a plan needs a judge")
+    if plan.recipe.guidance == "auto" and parts.weak is None:
+        raise UsageError("--guidance auto: this run has no weak model beside its own", "Train it again, or use cfg.")
     scorer, calibration = gate if gate else (None, None)
     gates = Gates(parts.judge, plan.classes, label=plan.recipe.filters.label, scorer=scorer, calibration=calibration)
     return Works(plan, parts, settings.frame, gates)
@@ -139,7 +156,7 @@ def require_skill(folder: Path, guidance: str) -> tuple[float, float, float]:
     """
     header = weights.load(folder / GUIDE)[1]
     accuracy, lo, hi = (float(v) for v in header["accuracy"])
-    if guidance not in ("none", "cfg") and lo <= header["chance"]:
+    if guidance not in UNSTAGED and lo <= header["chance"]:
         raise BadInput(
             f"guidance {guidance}: the classifier does not beat chance on the holdout: balanced accuracy {accuracy:.2f} "
             f"[{lo:.2f}, {hi:.2f}] against {header['chance']:.2f}; its uncertainty would be noise",

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mgdm_cli.data.files import canonical, write_atomic
+from mgdm_cli.data.files import canonical, sha256_file, write_atomic
 from mgdm_cli.data.image import Record
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import BadInput
@@ -29,12 +29,13 @@ from .classifying import (
     train_classifier,
 )
 from .preparing import Prepared, pictures
-from .run import DENOISER, GUIDE, JUDGE, LOG, RunSettings, denoiser_header, first_weights, new_classifier
+from .run import DENOISER, GUIDE, JUDGE, LOG, WEAK, RunSettings, denoiser_header, first_weights, new_classifier
 from .training import Tick, TrainState, begin, finished, train
 from .warp import WarpSettings
 
 CLASSIFIER_WARP = WarpSettings(probability=0.5)
 KEEP = 2  # checkpoints
+WEAK_SHARE = 1 / 8  # of the training: when the weak model is put aside
 _CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.safetensors")
 
 
@@ -94,6 +95,7 @@ def _denoiser(
         for tick in train(state, data, holdout, settings.train, warp=settings.warp):
             yield Event("denoiser", tick.seen, goal, tick.loss, tick.holdout)
             _log(folder, tick)
+            _keep_weak(folder, state, settings)
             if time.monotonic() - saved > save_every:
                 save_checkpoint(folder, state)
                 saved = time.monotonic()
@@ -110,9 +112,24 @@ def _denoiser(
     weights.save(
         folder / DENOISER,
         finished(state, settings.train),
-        denoiser_header(settings, holdout_curve=curve, stopped=state.stopped),
+        denoiser_header(
+            settings,
+            holdout_curve=curve,
+            stopped=state.stopped,
+            weak=sha256_file(folder / WEAK) if (folder / WEAK).is_file() else None,
+        ),
     )
     forget_checkpoints(folder)
+
+
+def _keep_weak(folder: Path, state: TrainState, settings: RunSettings) -> None:
+    """Put the average aside at the first tick past an eighth of the training: the weak model of autoguidance costs nothing.
+
+    A training that was stopped and continued passes the same ticks, and keeps the same weights.
+    """
+    if state.step >= settings.train.steps * WEAK_SHARE and not (folder / WEAK).is_file():
+        seen = state.step * settings.train.batch
+        weights.save(folder / WEAK, state.ema, denoiser_header(settings, seen=seen, weak=None))
 
 
 def forget_checkpoints(folder: Path) -> None:

@@ -25,9 +25,10 @@ from .preparing import Frame
 from .training import TrainSettings
 from .warp import WarpSettings
 
-SETTINGS, DENOISER, GUIDE, JUDGE, LOG = (
+SETTINGS, DENOISER, WEAK, GUIDE, JUDGE, LOG = (
     "settings.json",
     "denoiser.safetensors",
+    "weak.safetensors",  # an early average of the denoiser's training, for autoguidance; the denoiser's header holds its hash
     "guide.safetensors",
     "judge.safetensors",
     "log.jsonl",
@@ -137,7 +138,19 @@ def load_parts(folder: Path, settings: RunSettings, device: torch.device) -> tup
     hashes = {
         name: sha256_file(folder / file) for name, file in (("denoiser", DENOISER), ("guide", GUIDE), ("judge", JUDGE))
     }
-    return Parts(model, guide, judge, settings.shape, settings.sigma_data, device), hashes
+    weak = _weak(folder, settings, device, header.get("weak"))
+    return Parts(model, guide, judge, settings.shape, settings.sigma_data, device, weak), hashes
+
+
+def _weak(folder: Path, settings: RunSettings, device: torch.device, sha256: str | None) -> Model | None:
+    """The weak model that belongs to the denoiser; None where there is none. Raises BadInput where it is another's."""
+    if sha256 is None or not (folder / WEAK).is_file():
+        return None
+    if sha256_file(folder / WEAK) != sha256:
+        raise BadInput(f"model: {WEAK}: is not the one this denoiser was trained with", "Restore the folder.")
+    model = new_model(settings, device)
+    model.net.load_state_dict(weights.load(folder / WEAK)[0])
+    return model.requires_grad_(False).eval()
 
 
 def denoiser_header(settings: RunSettings, **more: Any) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from mgdm_cli import __version__
+from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.types import Cond
-from mgdm_cli.errors import NeedsTraining
+from mgdm_cli.errors import NeedsTraining, UsageError
 from mgdm_cli.nets.classifier import ClassifierSettings
 from mgdm_cli.nets.unet import UNetSettings
 
@@ -25,7 +26,9 @@ from .run import RunSettings, new_classifier, new_model
 from .training import Pictures, TrainSettings, begin, train
 
 LEAST_SEEN = 20_000  # training images below which a denoiser from scratch is not worth its name
+BASE_PROCESS = "edm"  # of every base model that ships
 LEAST_TUNED = 5_000  # the same for one that starts from a base model
+PROCESS_SETTINGS = {"edm": {"mean": -0.8, "spread": 1.4}}  # where ours differ from the paper's
 TUNING_RATE = 5e-4  # learning rate from a base: lower, or the first steps undo what it knows
 CLASSIFIER_SHARE = 0.08  # of the budget, for each of the two classifiers
 CLASSIFIER_SEEN = (6_000, 40_000)
@@ -53,18 +56,22 @@ def settings_for(
     date: str,
     width: int = UNetSettings.width,
     base: str = "auto",
+    process: str = "edm",
 ) -> RunSettings:
     """A run's settings for this set, before its length is known (`seen` is the least).
 
-    `base`: a base model's name, "auto" for one that fits, "none". Raises UsageError where the one named does not fit.
+    `base`: a base model's name, "auto" for one that fits, "none". Raises UsageError where the one named does not fit, and for
+    a `process` that is on no menu.
     """
+    if process not in PROCESSES:
+        raise UsageError(f"--process: {process!r} is not known", "Choose " + ", ".join(PROCESSES) + ".")
     frame = prepared.frame
     channels, classes = frame.form.channels, len(prepared.classes)
     patch = 2 if max(frame.net_size) >= 64 else 1
     spread = float(data.x0.std())
     smallest = min(prepared.counts.values())
     unet = UNetSettings(channels, classes, width=width, patch=patch, warp=warping.WIDTH)
-    start = _base(base, unet, frame.net_size)
+    start = _base(base, unet, frame.net_size, process)
     training = TrainSettings(LEAST_SEEN, seed=seed)
     if start is not None:
         training = replace(training, seen=LEAST_TUNED, rate=TUNING_RATE)
@@ -78,8 +85,8 @@ def settings_for(
         form=frame.form,
         intensity=frame.intensity,
         sigma_data=spread,
-        process="edm",
-        process_settings={"mean": -0.8, "spread": 1.4},
+        process=process,
+        process_settings=PROCESS_SETTINGS.get(process, {}),
         unet=unet,
         classifier=ClassifierSettings(channels, classes, spread, patch=patch),
         train=training,
@@ -94,9 +101,14 @@ def settings_for(
     )
 
 
-def _base(base: str, unet: UNetSettings, size: tuple[int, int]) -> bases.Base | None:
-    if base == "none":
+def _base(base: str, unet: UNetSettings, size: tuple[int, int], process: str) -> bases.Base | None:
+    if base == "none" or (base == "auto" and process != BASE_PROCESS):
         return None
+    if process != BASE_PROCESS:
+        raise UsageError(
+            f"--base {base}: base models are {BASE_PROCESS} models, and --process {process} predicts something else",
+            f"Use --base none, or --process {BASE_PROCESS}.",
+        )
     if base == "auto":
         return bases.fitting(unet, size)
     found = bases.named(base)

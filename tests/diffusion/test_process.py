@@ -1,16 +1,27 @@
-"""The EDM process, and the claim that one coordinate holds them all."""
+"""The claim that one coordinate holds every process: coefficients, clocks, laws of sigma and conversions against the papers' own forms."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor
 
+from mgdm_cli.diffusion.convert import PREDICTIONS
 from mgdm_cli.diffusion.exact import gaussian
+from mgdm_cli.diffusion.loss import denoising_loss
 from mgdm_cli.diffusion.model import Model
-from mgdm_cli.diffusion.process import PROCESSES, edm
+from mgdm_cli.diffusion.process import HI, LO, PROCESSES, clocked, edm, flow, subvp, ve, vp
 from mgdm_cli.diffusion.types import Cond
+
+SIGMAS = (0.002, 0.05, 1.0, 20.0, 80.0)
+
+
+def integral_of_beta(t: float) -> float:
+    """B(t) of the VP SDE with beta from 0.1 to 20 (Song et al. 2021, appendix C)."""
+    return 0.1 * t + 19.9 * t * t / 2
 
 
 def test_edm_coefficients_are_those_of_the_paper() -> None:
@@ -20,37 +31,150 @@ def test_edm_coefficients_are_those_of_the_paper() -> None:
     assert [float(c) for c in coefs] == pytest.approx(wanted, abs=1e-12)
 
 
+@pytest.mark.parametrize("t", [0.01, 0.1, 0.5, 0.9])
+def test_vp_and_subvp_noise_as_their_sdes_do(t: float) -> None:
+    """x_t = scale (x0 + sigma eps) has the mean and spread of the SDE's marginal, and the net is told t."""
+    a = math.exp(-integral_of_beta(t) / 2)
+    for process, spread in ((vp(), math.sqrt(1 - a * a)), (subvp(), 1 - a * a)):
+        sigma = torch.tensor([spread / a], dtype=torch.float64)
+        assert float(process.scale(sigma)) == pytest.approx(a, rel=1e-10)
+        assert float(process.scale(sigma) * sigma) == pytest.approx(spread, rel=1e-10)
+        assert float(process.coefs(sigma).in_) == pytest.approx(a, rel=1e-10)
+        assert float(process.coefs(sigma).noise) == pytest.approx(t, rel=1e-10)
+
+
+def test_ddpm_with_a_thousand_steps_is_vp() -> None:
+    """sigma after k of 1000 steps of beta from 1e-4 to 0.02 (Ho et al. 2020, section 4), up to the step of its sum: 2 % at k = 200."""
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    kept = (1 - betas).cumprod(0)
+    for k in (200, 500, 900):
+        sigma = torch.sqrt((1 - kept[k - 1]) / kept[k - 1])
+        assert float(vp().coefs(sigma[None]).noise) == pytest.approx(k / 1000, rel=0.01)
+
+
+def test_ncsn_levels_are_geometric() -> None:
+    steps = [a / b for a, b in pairwise(clocked(ve(), 20)[:-1])]
+    assert steps == pytest.approx([(HI / LO) ** (1 / 19)] * 19, rel=1e-9)
+
+
+def test_flow_is_the_straight_path() -> None:
+    sigma = torch.tensor([3.0], dtype=torch.float64)
+    skip, out, in_, noise = (float(c) for c in flow().coefs(sigma))
+    assert (skip, out, in_, noise) == pytest.approx((0.25, -0.75, 0.25, 0.75))
+
+
 @pytest.mark.parametrize("name", sorted(PROCESSES))
 def test_a_grid_falls_from_the_largest_sigma_to_zero(name: str) -> None:
     process = PROCESSES[name]()
     for steps in (1, 2, 7, 40):
-        grid = process.grid(steps)
-        assert len(grid) == steps + 1
-        assert grid[-1] == 0.0
-        assert all(a > b for a, b in pairwise(grid))
-    with pytest.raises(ValueError, match="at least one step"):
-        process.grid(0)
+        for grid in (process.grid(steps), clocked(process, steps)):
+            assert len(grid) == steps + 1
+            assert grid[0] == pytest.approx(HI, rel=1e-6)
+            assert grid[-1] == 0.0
+            assert all(a > b for a, b in pairwise(grid))
+    for make in (process.grid, lambda n: clocked(process, n)):
+        with pytest.raises(ValueError, match="at least one step"):
+            make(0)
 
 
-def test_an_exact_net_gives_the_exact_x0_through_the_preconditioning() -> None:
-    """A net that answers (x0 - skip x) / out makes the model give x0 itself, whatever the process."""
-    process, truth = edm(sigma_data=0.4), gaussian(0.2, 0.3)
-
-    class Exact(torch.nn.Module):
-        def forward(self, x: torch.Tensor, noise: torch.Tensor, label: object, warp: object) -> torch.Tensor:
-            sigma = float((4 * noise[0]).exp())
-            skip, out, in_, _ = process.coefs(torch.tensor(sigma, dtype=torch.float64))
-            noisy = x.double() / in_
-            return (truth(noisy, sigma) - skip * noisy) / out
-
-    model = Model(Exact(), process)
-    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    for sigma in (0.05, 1.0, 20.0):
-        found = model.bind(Cond())(x, sigma)
-        assert torch.allclose(found.double(), truth(x.double(), sigma), atol=1e-5)
+@pytest.mark.parametrize("name", ["vp", "ve", "subvp", "flow"])
+def test_training_sigmas_are_uniform_in_the_papers_time(name: str) -> None:
+    process = PROCESSES[name]()
+    drawn = process.draw(20_000, torch.Generator().manual_seed(0))
+    assert float(drawn.min()) >= LO * 0.999
+    assert float(drawn.max()) <= HI * 1.001
+    noise = process.coefs(drawn).noise  # t itself, or ln(sigma / 2): both run evenly with the paper's time
+    ends = process.coefs(torch.tensor([LO, HI])).noise
+    share = ((noise - ends[0]) / (ends[1] - ends[0])).sort().values
+    assert float((share - torch.linspace(0, 1, 20_000)).abs().max()) < 0.015
 
 
-def test_training_sigmas_are_log_normal() -> None:
+def test_training_sigmas_of_edm_are_log_normal() -> None:
     drawn = edm(mean=-1.0, spread=1.0, lo=1e-6, hi=1e6).draw(20_000, torch.Generator().manual_seed(0)).log()
     assert float(drawn.mean()) == pytest.approx(-1.0, abs=0.03)
     assert float(drawn.std()) == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("name", sorted(PREDICTIONS))
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_conversions_go_there_and_back(name: str, sigma: float) -> None:
+    """In float32, relative to the size of x: subtracting x0 from a noisy x can keep no more digits than x has."""
+    there, back = PREDICTIONS[name]
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.rand(2, 1, 8, 8, generator=generator) * 2 - 1
+    eps = torch.randn(x0.shape, generator=generator)
+    x = x0 + sigma * eps
+    assert float((back(x, there(x, x0, sigma), sigma) - x0).abs().max()) < 1e-5 * max(1.0, sigma)
+    wide = x0.double() + sigma * eps.double()
+    assert float((back(wide, there(wide, x0.double(), sigma), sigma) - x0).abs().max()) < 1e-12 * max(1.0, sigma)
+
+
+def test_predictions_are_what_the_papers_define() -> None:
+    generator, sigma = torch.Generator().manual_seed(0), 0.7
+    x0 = torch.randn(1, 1, 4, 4, generator=generator, dtype=torch.float64)
+    eps = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+    x, alpha = x0 + sigma * eps, 1 / math.sqrt(1 + sigma**2)
+    wanted = {"eps": eps, "score": -eps / sigma, "v": alpha * eps - alpha * sigma * x0, "velocity": eps - x0}
+    for name, (there, _) in PREDICTIONS.items():
+        assert torch.allclose(there(x, x0, sigma), wanted[name], atol=1e-12), name
+
+
+class Exact(torch.nn.Module):
+    """The net that an infinitely long training of `name` would give on N(0.2, 0.3^2) data: told only what that paper's net is told."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.process = name, PROCESSES[name](sigma_data=0.3)
+
+    def forward(self, given: Tensor, noise: Tensor, label: object, warp: object) -> Tensor:
+        sigma = self._sigma(float(noise[0]))
+        x = given.double() / self.process.coefs(torch.tensor([sigma], dtype=torch.float64)).in_
+        x0 = gaussian(0.2, 0.3)(x, sigma)
+        if self.name == "edm":
+            total = sigma**2 + 0.3**2
+            return (x0 - 0.09 / total * x) / (sigma * 0.3 / math.sqrt(total))
+        kind, factor = {"ve": ("score", sigma), "flow": ("velocity", 1)}.get(self.name, ("eps", 1))
+        return factor * PREDICTIONS[kind][0](x, x0, sigma)
+
+    def _sigma(self, noise: float) -> float:
+        if self.name in ("edm", "ve"):
+            return math.exp(4 * noise) if self.name == "edm" else 2 * math.exp(noise)
+        if self.name == "flow":
+            return noise / (1 - noise)
+        grown = integral_of_beta(noise)
+        return math.sqrt(math.expm1(grown)) if self.name == "vp" else 2 * math.sinh(grown / 2)
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_one_exact_denoiser_in_every_frameworks_words(name: str) -> None:
+    """Score net (times sigma), eps-nets, a velocity net and EDM's net, each exact: the model around each gives the same x0."""
+    model = Model(Exact(name), PROCESSES[name](sigma_data=0.3)).double()
+    clean = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.3 + 0.2
+    for sigma in (0.05, 1.0, 20.0):
+        x = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        coefs = model.process.coefs(torch.full((3,), sigma, dtype=torch.float64))
+        raw = model.net(coefs.in_[:, None, None, None] * x, coefs.noise, None, None)
+        found = coefs.skip[:, None, None, None] * x + coefs.out[:, None, None, None] * raw
+        assert torch.allclose(found, gaussian(0.2, 0.3)(x, sigma), atol=1e-9)
+        # Through the model itself, whose output is float32 whatever comes in:
+        assert torch.allclose(model.bind(Cond())(x, sigma), gaussian(0.2, 0.3)(x, sigma), atol=1e-5 * max(1, sigma))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("vp", "eps"), ("subvp", "eps"), ("ve", "score"), ("flow", "velocity")])
+def test_the_loss_is_the_papers_own(name: str, kind: str) -> None:
+    """1 / out^2 makes it the plain squared error of the prediction (of sigma * score for NCSN), for any net."""
+
+    class Some(torch.nn.Module):
+        def forward(self, x: Tensor, noise: Tensor, label: object, warp: object) -> Tensor:
+            return 0.3 * x + 0.1
+
+    model, generator = Model(Some(), PROCESSES[name](sigma_data=0.5)), torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(4, 1, 8, 8, generator=generator), torch.randn(4, 1, 8, 8, generator=generator)
+    for sigma in (0.1, 2.0):
+        at = torch.full((4,), sigma)
+        x = x0 + sigma * eps
+        factor = sigma if kind == "score" else 1.0
+        wanted = factor * PREDICTIONS[kind][0](x, x0, sigma)
+        answer = 0.3 * model.process.coefs(at).in_[0] * x + 0.1
+        loss = (answer - wanted).square().mean((1, 2, 3))
+        assert torch.allclose(denoising_loss(model, x0, at, eps, Cond()), loss, rtol=1e-3)
