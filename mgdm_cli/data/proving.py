@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def answer(path: Path, wish: Wish) -> bytes:
             [part.index, place, part.label, part.patient, part.split, part.sha256, sorted(part.flags), part.group]
         )
     sights = None if proof.sights is None else [[s.low, s.high, s.digest] for s in proof.sights]
-    document = {"forms": [asdict(f) for f in forms], "parts": rows, "sha256": proof.sha256, "sights": sights}
+    document = {"forms": [vars(form) for form in forms], "parts": rows, "sha256": proof.sha256, "sights": sights}
     return json.dumps(document).encode()
 
 

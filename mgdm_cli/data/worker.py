@@ -16,7 +16,8 @@ from mgdm_cli.data.codecs import npz
 from mgdm_cli.data.codecs.base import MAX_SET_BYTES
 from mgdm_cli.data.proving import answer, wish_of
 
-SLACK = 1 << 29  # address space for libraries that are loaded later
+SLACK = 1 << 28  # address space for libraries that are loaded later
+MEASURED_EVERY = 64  # files
 SET_BYTES_PER_SECOND = 2_000_000  # processor time that a large set is granted beside the rest
 
 
@@ -29,9 +30,12 @@ def main() -> None:
     wish, memory, seconds = wish_of(order["wish"]), int(order["memory"]), float(order["seconds"])
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for line in sys.stdin.buffer:
+    mapped = 0
+    for count, line in enumerate(sys.stdin.buffer):
         path = Path(json.loads(line))
-        _limit(path, memory, seconds)
+        if count % MEASURED_EVERY == 0:
+            mapped = _mapped()
+        _limit(path, mapped + memory, seconds)
         out.write(answer(path, wish) + b"\n")
         out.flush()
 
@@ -42,7 +46,7 @@ def _limit(path: Path, memory: int, seconds: float) -> None:
     if path.suffix.casefold() == npz.SUFFIXES[0]:
         memory += MAX_SET_BYTES
     granted = time.process_time() + seconds + size / SET_BYTES_PER_SECOND
-    for what, limit in ((resource.RLIMIT_AS, _mapped() + memory + SLACK), (resource.RLIMIT_CPU, math.ceil(granted))):
+    for what, limit in ((resource.RLIMIT_AS, memory + SLACK), (resource.RLIMIT_CPU, math.ceil(granted))):
         hard = resource.getrlimit(what)[1]
         with suppress(OSError, ValueError):  # not every system has every limit
             resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

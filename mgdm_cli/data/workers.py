@@ -23,7 +23,7 @@ import mgdm_cli
 from mgdm_cli.data.proving import Proof, Wish, proof_of
 from mgdm_cli.errors import BadInput, IoFailed, MgdmError, UsageError
 
-AHEAD = 8  # files that a worker has before it, so that it need not wait for us
+AHEAD = 32  # files that a worker has before it, so that it need not wait for us
 AHEAD_BYTES = 16_384  # of their names: they must fit into a pipe
 FILES_PER_WORKER = 64  # fewer do not repay the start of one more
 MAX_WORKERS = 8
