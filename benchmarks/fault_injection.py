@@ -41,13 +41,13 @@ class Job:
     ground: tuple[Path, ...] = ()
     plant: str | None = None
 
-    def run(self, out: Path, *strace: str) -> tuple[int, str]:
-        """(exit code, stderr) of a run into `out`, under strace if it is given options."""
+    def run(self, out: Path, *strace: str, lead: tuple[str, ...] = ()) -> tuple[int, str]:
+        """(exit code, stderr) of a run into `out`, under strace if it is given options, or behind the words `lead`."""
         words = [sys.executable, "-m", "benchmarks.crash_job", self.name, str(out), *map(str, self.ground)]
         words += ["--plant", self.plant] if self.plant else []
         # no .pyc files: their writes and renames are not ours
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        lead = ["strace", "-f", "-qq", *strace] if strace else []
+        lead = ("strace", "-f", "-qq", *strace) if strace else lead
         done = subprocess.run([*lead, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 
