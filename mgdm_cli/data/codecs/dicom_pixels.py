@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mgdm_cli.data.codecs.base import Array
 from mgdm_cli.data.codecs.dicom_head import Header, functional, rescale
-from mgdm_cli.data.codecs.dicom_terms import JPEG_LOSSLESS
+from mgdm_cli.data.codecs.dicom_terms import JPEG_LOSSLESS, PACKED
 from mgdm_cli.errors import BadInput
 
 
@@ -44,7 +44,15 @@ def _stored(head: Header, dataset: Any, frame: int) -> Array:
         return _as_declared(array, dataset)
     from pydicom.pixels.utils import pixel_array
 
-    return np.asarray(pixel_array(dataset, index=frame))
+    try:
+        return np.asarray(pixel_array(dataset, index=frame))
+    except RuntimeError as fault:
+        if head.syntax not in PACKED:
+            raise
+        raise BadInput(
+            f"no installed decoder can unpack its {PACKED[head.syntax]} data",
+            "Unpack the file with another program, for example dcmdjpeg or dcmdrle.",
+        ) from fault
 
 
 def _as_declared(array: Array, dataset: Any) -> Array:
