@@ -1,0 +1,190 @@
+"""Forward and training throughput of the U-Net beside its peers at equal parameters and equal FLOPs, and the machine's ceilings.
+
+    pip install -e '.[bench]'
+    python -m benchmarks.speed
+
+Peers: `UNet2DModel` of diffusers and `DiffusionModelUNet` of MONAI, unconditional, of about the same number of parameters, on maps of
+a size at which a forward costs about the same FLOPs as ours on a 64 px grey image. Each is run as its documentation does (float32) and
+tuned by hand (bfloat16 autocast, channels last). All take turns, and the least of several rounds is shown beside the median. Ceilings:
+a 2048 cube matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mgdm_cli.engine.device import make_deterministic, pick
+from mgdm_cli.engine.warp import WIDTH
+from mgdm_cli.nets.unet import UNet, UNetSettings
+
+LABELS = 3
+
+
+@dataclass
+class Rival:
+    """A net and how it is called: `call(net, x, noise)`; `shape` of one input."""
+
+    name: str
+    net: nn.Module
+    call: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    shape: tuple[int, int, int]
+    tuned: bool
+
+    def context(self) -> Any:
+        return torch.autocast("cpu", torch.bfloat16) if self.tuned else nullcontext()
+
+
+def rivals() -> list[Rival]:
+    """Ours, and each peer as documented and tuned."""
+    ours = UNet(UNetSettings(1, LABELS, patch=2, warp=WIDTH)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = [Rival("mgdm, 64 px", ours, _ours, (1, 64, 64), True)]
+    for tuned in (False, True):
+        for name, net, call in _peers():
+            if tuned:
+                net = net.to(memory_format=torch.channels_last)
+            found.append(Rival(f"{name}, {'tuned' if tuned else 'as documented'}", net, call, (4, 32, 32), tuned))
+    return found
+
+
+def _ours(net: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
+    out: Tensor = net(x, noise, torch.zeros(len(x), dtype=torch.int64))
+    return out
+
+
+def _peers() -> list[tuple[str, nn.Module, Callable[[nn.Module, Tensor, Tensor], Tensor]]]:
+    warnings.simplefilter("ignore")
+    from diffusers import UNet2DModel
+    from monai.networks.nets import DiffusionModelUNet
+
+    one = UNet2DModel(
+        sample_size=32, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(48, 104, 104), norm_num_groups=8,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    two = DiffusionModelUNet(
+        spatial_dims=2, in_channels=4, out_channels=4, num_res_blocks=(2, 2, 2), channels=(48, 104, 104), norm_num_groups=8,
+        attention_levels=(False, False, True), num_head_channels=52,
+    )  # fmt: skip
+    return [
+        ("diffusers UNet2DModel", one, lambda net, x, noise: net(x, noise * 1000).sample),
+        ("MONAI DiffusionModelUNet", two, lambda net, x, noise: net(x, noise * 1000)),
+    ]
+
+
+def ceilings(rounds: int) -> dict[str, float]:
+    """GFLOP/s of a matrix product and a convolution, float32 and bfloat16: the best of `rounds`."""
+    out = {}
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(2048, 2048).to(kind)
+        out[f"matrix {name}"] = 2 * 2048**3 / _least(lambda a=a: a @ a, rounds) / 1e9
+        conv = nn.Conv2d(128, 128, 3, padding=1, bias=False).to(kind).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = torch.randn(16, 128, 32, 32).to(kind).contiguous(memory_format=torch.channels_last)
+        flop = 2 * 16 * 32 * 32 * 128 * 128 * 9
+        with torch.no_grad():
+            out[f"convolution {name}"] = flop / _least(lambda conv=conv, x=x: conv(x), rounds) / 1e9
+    return {name: round(value, 1) for name, value in out.items()}
+
+
+def _least(work: Callable[[], object], rounds: int) -> float:
+    work()
+    spans = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        spans.append(time.perf_counter() - started)
+    return min(spans)
+
+
+def flops(rival: Rival) -> float:
+    """Floating-point operations of one forward of one image."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        rival.call(rival.net, torch.randn(1, *rival.shape), torch.rand(1))
+    return float(counter.get_total_flops())
+
+
+def forward(rival: Rival, batch: int) -> Callable[[], None]:
+    """One inference call."""
+    x, noise = torch.randn(batch, *rival.shape), torch.rand(batch)
+
+    def once() -> None:
+        rival.net.eval()
+        with torch.no_grad(), rival.context():
+            rival.call(rival.net, x.to(memory_format=torch.channels_last) if rival.tuned else x, noise)
+
+    return once
+
+
+def training(rival: Rival, batch: int) -> Callable[[], None]:
+    """One training step."""
+    x, noise = torch.randn(batch, *rival.shape), torch.rand(batch)
+    optimizer = torch.optim.AdamW(rival.net.parameters(), lr=1e-4)
+
+    def once() -> None:
+        rival.net.train()
+        with rival.context():
+            out = rival.call(rival.net, x.to(memory_format=torch.channels_last) if rival.tuned else x, noise)
+            loss = out.float().square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return once
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, write benchmarks/results/speed.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args(arguments)
+    make_deterministic()
+    pick("cpu")
+    nets = rivals()
+    seconds: dict[str, dict[str, list[float]]] = {rival.name: {"forward": [], "training": []} for rival in nets}
+    for what, maker in (("forward", forward), ("training", training)):
+        work = {rival.name: maker(rival, asked.batch) for rival in nets}
+        for once in work.values():
+            once()
+        for _ in range(asked.rounds):
+            for name, once in work.items():
+                started = time.perf_counter()
+                once()
+                seconds[name][what].append((time.perf_counter() - started) / asked.batch)
+    top = ceilings(asked.rounds)
+    rows = {}
+    for rival in nets:
+        cost = flops(rival)
+        row: dict[str, Any] = {
+            "parameters": sum(p.numel() for p in rival.net.parameters()),
+            "gflop_forward": round(cost / 1e9, 3),
+        }
+        for what in ("forward", "training"):
+            best, middle = min(seconds[rival.name][what]), statistics.median(seconds[rival.name][what])
+            row[what] = {"ms_least": round(best * 1e3, 2), "ms_median": round(middle * 1e3, 2)}
+        row["gflop_per_s"] = round(cost / min(seconds[rival.name]["forward"]) / 1e9, 1)
+        row["share_of_convolution_ceiling"] = round(row["gflop_per_s"] / top["convolution bfloat16"], 3)
+        rows[rival.name] = row
+        sys.stdout.write(f"{rival.name:42s} {row}\n")
+    document = {"batch": asked.batch, "threads": torch.get_num_threads(), "ceilings_gflop_per_s": top, "nets": rows}
+    path = Path(__file__).parent / "results" / "speed.json"
+    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    sys.stdout.write(f"ceilings (GFLOP/s): {top}\nwritten: {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
