@@ -15,11 +15,14 @@ VARIED = 0.8  # mean distance against the real one's below which a class is call
 
 def verdicts_of(found: Findings) -> list[Verdict]:
     """What may be said, the most serious question first."""
+    from mgdm_cli.commands import weighing
     from mgdm_cli.report.content import Verdict
 
+    worth = [] if found.utility is None else weighing.verdicts_of(found.utility)
     out = [
         _copy_verdict(found),
         *_leak_verdicts(found),
+        *worth,
         *_label_verdict(found),
         *_distance_verdict(found),
         *_spread_verdict(found),

@@ -12,13 +12,14 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import GATE, OK
+from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
+    from mgdm_cli.commands.weighing import Asked, Weighed
     from mgdm_cli.data.image import Record
     from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.judging import Judges
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.01  # probability that a new image counts as a copy
 DRAWS = 200  # of each bootstrap
+UTILITY = "Utility"  # panel of the help text
 PAGE, DOCUMENT = "report.html", "evaluation.json"
 
 
@@ -49,6 +51,7 @@ class Findings:
     leaks: Leaks
     notes: tuple[str, ...]
     seed: int
+    utility: Weighed | None = None
 
     @property
     def failed(self) -> bool:
@@ -68,12 +71,18 @@ def run(
     device: str = "auto",
     real_images: bool = True,
     model: Path | None = None,
+    asked: Asked | None = None,
+    dry_run: bool = False,
 ) -> Result:
     """Compare the images below `synthetic` with the real ones of `source`; write page and document to `out`.
 
     Exit code 3 when more images count as copies than chance explains, or training images are known better than held-out
-    ones. `model` is the run that made the images. Raises MissingInput, BadInput, OtherPlan.
+    ones. `model` is the run that made the images; `asked` adds the utility part, whose table may end partial (exit
+    code 5). Raises UsageError, MissingInput, BadInput, OtherPlan.
     """
+    from dataclasses import replace
+
+    from mgdm_cli.commands import weighing
     from mgdm_cli.commands.evaluating import document_of, lines_of, page_of
     from mgdm_cli.data.files import canonical, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
@@ -82,10 +91,17 @@ def run(
     make_deterministic()
     where = pick(device)
     target = out if out is not None else synthetic.with_name(synthetic.resolve().name + "-evaluation")
+    if dry_run:
+        if asked is None:
+            raise UsageError("--dry-run: tells what --arms would cost", "Give --arms, or leave it out")
+        prepared = prepare(source, seed=seed)
+        return weighing.estimate(prepared, asked, synthetic, test, target, where, seed=seed)
     _own(target)
     prepared = prepare(source, seed=seed)
+    utility = weighing.weigh(prepared, asked, synthetic, test, target, where, seed=seed) if asked else None
     found = _find(prepared, synthetic, test, target, where, seen=seen or SEEN, alpha=alpha, seed=seed, model=model)
-    code = GATE if found.failed else OK
+    found = replace(found, utility=utility)
+    code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
     document = {**document_of(found), "exit_code": code}
     write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
     write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
@@ -95,10 +111,11 @@ def run(
 
 def _own(target: Path) -> None:
     """The folder to write, made where it is not there. Raises OtherPlan where it holds something else."""
+    from mgdm_cli.commands.weighing import CELLS
     from mgdm_cli.data.files import make_dirs
     from mgdm_cli.errors import OtherPlan
 
-    ours = (PAGE, DOCUMENT, "judge-1.safetensors", "judge-2.safetensors")
+    ours = (PAGE, DOCUMENT, "judge-1.safetensors", "judge-2.safetensors", CELLS)
     if target.is_dir() and any(path.name not in ours for path in target.iterdir()):
         raise OtherPlan(f"{target.name}: holds something that evaluate did not write", "Choose another --out.")
     make_dirs(target)
@@ -266,6 +283,28 @@ def command(
             "--copy-alpha", min=0.0001, max=0.2, help="Chance that a new image counts as a copy.", rich_help_panel="Run"
         ),
     ] = ALPHA,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            "--arms",
+            metavar="LIST",
+            help="Also ask what the images are worth: real, dup, classical, synthetic, NAME=FOLDER.",
+            rich_help_panel=UTILITY,
+        ),
+    ] = None,
+    nets: Annotated[
+        str,
+        typer.Option("--nets", metavar="LIST", help="quick, small, ten, or names of nets.", rich_help_panel=UTILITY),
+    ] = "quick",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=100, help="Trainings of each net and arm.", rich_help_panel=UTILITY)
+    ] = 3,
+    net_steps: Annotated[
+        int | None,
+        typer.Option("--net-steps", min=1, help="Steps of each training; 200 to 400 by size.", rich_help_panel=UTILITY),
+    ] = None,
+    budget: options.Budget = None,
+    dry_run: options.DryRun = False,
     size: options.Size = None,
     fit: options.Fit = "pad",
     window: options.Window = None,
@@ -294,13 +333,20 @@ def command(
 
     Give the flags that the set was made with (--size, --seed, --patient-regex), so that the split is the same. Two
     classifiers are trained on the real images to judge; they are kept in the output folder and used again.
+    With --arms classifiers are trained on the real images alone, with duplicates, with classical augmentation and with
+    the synthetic images, alike in all else, and tested on real images that nothing was learnt from. Each is kept; the
+    same command continues. Exit code 5 when --budget ended before the last.
     Exit code 3 when more images are near copies than chance explains, or the model knows training images better
     than held-out ones.
 
     \b
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic --test ./fundus-test --no-real-images
+    mgdm evaluate --real ./fundus --synthetic ./guided --arms real,dup,classical,synthetic,plain=./plain --budget 1h
     """
+    from mgdm_cli.commands.weighing import Asked
+
+    asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, options.seconds_of(budget))
     source = Source(
         real,
         labels,
@@ -328,5 +374,7 @@ def command(
             device=device,
             real_images=real_images,
             model=model,
+            asked=asked,
+            dry_run=dry_run,
         )
     )

@@ -29,6 +29,7 @@ SHARES = {
 def document_of(found: Findings) -> dict[str, Any]:
     """Everything as plain values. Real images are named by their number in the training split, never by file."""
     from mgdm_cli.commands.concluding import verdicts_of
+    from mgdm_cli.commands.weighing import document_of as utility_of
 
     copies, near = found.copies, found.fidelity
     order = copies.scores.score.argsort(kind="stable")[:LISTED]
@@ -77,6 +78,7 @@ def document_of(found: Findings) -> dict[str, Any]:
             ],
         },
         "leaks": _leaks_of(found),
+        "utility": None if found.utility is None else utility_of(found.utility),
         "patients_known": found.prepared.splits.patients_known,
         "inputs_sha256": found.prepared.fingerprint,
         "seed": found.seed,
@@ -119,6 +121,7 @@ def lines_of(found: Findings) -> tuple[str, ...]:
 def page_of(found: Findings, name: str, *, real_images: bool) -> str:
     """The HTML page."""
     from mgdm_cli.commands.concluding import verdicts_of
+    from mgdm_cli.commands.weighing import page_part
     from mgdm_cli.report.content import ClassRow, EvaluateReport, Planted
     from mgdm_cli.report.page import evaluate_page, whole
 
@@ -136,6 +139,7 @@ def page_of(found: Findings, name: str, *, real_images: bool) -> str:
             classes=tuple(ClassRow(c, found.prepared.counts[c], n) for c, n in counts.items()),
             figures=tuple(figures_of(found)),
             labels=tuple(_label_figures(found)),
+            utility=None if found.utility is None else page_part(found.utility),
             leaks=tuple(_leak_figures(found)),
             copies=_copy_scores(found),
             planted=tuple(Planted(p.kind, p.found, p.planted) for p in found.copies.planted),
@@ -335,7 +339,11 @@ def _facts(found: Findings) -> tuple[Facts, ...]:
 
 def _notes(found: Findings) -> tuple[str, ...]:
     return (
-        "Whether the images help a classifier: train with and without them and test on patients never used here.",
+        *(
+            ("Whether the images help a classifier: ask with --arms, on test images that nothing was learnt from.",)
+            if found.utility is None
+            else ("Whether they help other nets, longer trainings or other hospitals than those tried here.",)
+        ),
         "That nothing leaks: each look can find something or not, within the power stated; parts of images and cut "
         "copies are the hardest to find.",
         "Anything about the world outside the real images: what they lack, the synthetic ones lack too.",

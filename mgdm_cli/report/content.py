@@ -132,6 +132,46 @@ class Planted:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One way to train, and how its classifiers did on the test images, as shares: means over nets and seeds."""
+
+    name: str
+    what: str
+    images: int
+    balanced_accuracy: float
+    macro_auroc: float
+    macro_f1: float
+    quadratic_kappa: float
+    calibration_error: float
+    worst_class: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Balanced accuracy of `arm` less that of `against`, as a share, with its interval; `nets` as (name, value, lo, hi)."""
+
+    arm: str
+    against: str
+    value: float
+    lo: float
+    hi: float
+    verdict: str
+    nets: tuple[tuple[str, float, float, float], ...] = ()
+    better: int = 0
+    worse: int = 0
+    p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Utility:
+    """What the images are worth to classifiers: the arms, and the gains, those over real images alone first."""
+
+    arms: tuple[Arm, ...]
+    gains: tuple[Gain, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """A group of provenance: ("model", "sha256 ab12...")."""
 
@@ -174,6 +214,7 @@ class EvaluateReport:
     labels: tuple[Figure, ...] = ()  # agreement with the judge, class by class
     copies: CopyScores | None = None
     planted: tuple[Planted, ...] = ()
+    utility: Utility | None = None
     leaks: tuple[Figure, ...] = ()  # looks for leaks; `baseline` is what chance or held-out images give
     neighbours: tuple[Neighbour, ...] = ()
     shelves: tuple[Shelf, ...] = ()

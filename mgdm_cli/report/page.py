@@ -11,6 +11,7 @@ from mgdm_cli.report.content import AugmentReport, EvaluateReport, Figure
 from mgdm_cli.report.pictures import grid, single
 
 WORDS = {"good": "Good", "plain": "Note", "caution": "Caution", "bad": "Problem"}
+SAID = {"helps": "good", "no evidence": "plain", "hurts": "bad"}
 BETTER = {"lower": "lower is better", "higher": "higher is better", "neither": "for information"}
 
 
@@ -33,14 +34,15 @@ def _render(report: AugmentReport | EvaluateReport, *, kind: str, spread: str | 
 
     folder = files("mgdm_cli.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, whole=whole, share=share, measure=measure)
-    environment.globals.update(grid=grid, single=single, strip=_strip, WORDS=WORDS, BETTER=BETTER)
+    environment.filters.update(number=number, whole=whole, share=share, measure=measure, points=points)
+    environment.globals.update(grid=grid, single=single, strip=_strip, WORDS=WORDS, BETTER=BETTER, SAID=SAID)
     template = environment.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         report=report,
         kind=kind,
         spread=spread,
         copies=_copies(report),
+        forest=_forest(report),
         largest=max((row.real + row.synthetic for row in report.classes), default=1) or 1,
         style=folder.joinpath("page.css").read_text(encoding="utf-8"),
         version=__version__,
@@ -52,6 +54,21 @@ def _copies(report: AugmentReport | EvaluateReport) -> str | None:
     if copies is None or not copies.synthetic or not copies.real:
         return None
     return plots.copy_scores(copies.synthetic, copies.real, copies.threshold)
+
+
+def _forest(report: AugmentReport | EvaluateReport) -> str | None:
+    """The gains over real images alone, or over the first thing compared with."""
+    utility = report.utility if isinstance(report, EvaluateReport) else None
+    if utility is None or not utility.gains:
+        return None
+    against = utility.gains[0].against
+    rows = [(g.arm, g.nets, (g.value, g.lo, g.hi)) for g in utility.gains if g.against == against]
+    return plots.forest(rows, f"{against} images" if against == "real" else against)
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in points, one decimal, with its sign."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:+.1f}".replace("-", "−")
 
 
 def _strip(figure: Figure) -> str:

@@ -82,15 +82,48 @@ def strip(value: float, lo: float | None, hi: float | None, baseline: float | No
     return f'<svg class="strip" viewBox="0 0 {width:g} {height:g}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
+def forest(
+    rows: Sequence[tuple[str, Sequence[tuple[str, float, float, float]], tuple[float, float, float]]], against: str
+) -> str:
+    """Gains in points: for each arm (name, its nets as (name, value, lo, hi), all nets as (value, lo, hi)) a block of lines.
+
+    A square and its line are one net, the diamond is all of them; what touches the upright line at 0 may be chance.
+    """
+    lines = sum(len(nets) + 2 for _, nets, _ in rows)
+    with _canvas(height=0.55 + 0.19 * lines) as (figure, axes):
+        axes.axvline(0.0, color=RULE, linewidth=1.0)
+        ticks: list[tuple[float, str]] = []
+        at = 0.0
+        for arm, nets, (value, lo, hi) in rows:
+            for net, own, low, high in nets:
+                axes.plot([100 * low, 100 * high], [at, at], color=REAL, linewidth=1.2, solid_capstyle="butt")
+                axes.plot([100 * own], [at], marker="s", color=REAL, markersize=3.5)
+                ticks.append((at, net))
+                at += 1.0
+            axes.fill(
+                [100 * lo, 100 * value, 100 * hi, 100 * value],
+                [at, at - 0.36, at, at + 0.36],
+                color=SYNTHETIC,
+                linewidth=0.8,
+            )
+            ticks.append((at, f"{arm}, all nets"))
+            at += 1.9
+        axes.set_yticks([place for place, _ in ticks], [name for _, name in ticks], fontsize=8.5)
+        axes.tick_params(axis="y", length=0, labelcolor="#333333")
+        axes.set_ylim(at - 0.9, -0.8)
+        axes.set_xlabel(f"points of balanced accuracy over {against}")
+        return _svg(figure, f"Gain of each arm over {against}, by net and over all nets, with 95 % intervals")
+
+
 @contextmanager
-def _canvas() -> Iterator[tuple[Canvas, Axes]]:
+def _canvas(height: float = HEIGHT) -> Iterator[tuple[Canvas, Axes]]:
     """One plot in the house's style, drawn without a display and without touching matplotlib's global state."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
     with matplotlib.rc_context(STYLE):
-        figure = Canvas(figsize=(WIDTH, HEIGHT))
+        figure = Canvas(figsize=(WIDTH, height))
         FigureCanvasSVG(figure)
         yield figure, figure.add_subplot()
 

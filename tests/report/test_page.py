@@ -15,21 +15,24 @@ import pytest
 from PIL import Image
 
 from mgdm_cli.report.content import (
+    Arm,
     AugmentReport,
     ClassRow,
     CopyScores,
     EvaluateReport,
     Facts,
     Figure,
+    Gain,
     Neighbour,
     Pair,
     Planted,
     Reject,
     Shelf,
     Spread,
+    Utility,
     Verdict,
 )
-from mgdm_cli.report.page import augment_page, evaluate_page, measure, number, share, whole
+from mgdm_cli.report.page import augment_page, evaluate_page, measure, number, points, share, whole
 from mgdm_cli.report.pictures import LARGEST, grid, single, to_bytes
 
 RNG = np.random.default_rng(0)
@@ -64,6 +67,32 @@ AUGMENT = AugmentReport(
     facts=(Facts("Model", (("weights", "ab" * 32),)),),
     notes=("Nothing about tomorrow.",),
 )
+UTILITY = Utility(
+    (
+        Arm("real", "real images alone", 0, 0.71, 0.85, 0.7, 0.6, 0.08, 0.5),
+        Arm("dup", "real images and duplicates", 120, 0.72, 0.86, 0.7, 0.61, 0.09, 0.52),
+        Arm("guided <b>", "real images and those of a folder", 120, 0.77, 0.9, 0.75, 0.7, 0.05, 0.6),
+    ),
+    (
+        Gain(
+            "dup", "real", 0.01, -0.02, 0.03, "no evidence", (("vgg", 0.0, -0.03, 0.02), ("resnet", 0.02, -0.02, 0.05))
+        ),
+        Gain(
+            "guided <b>",
+            "real",
+            0.06,
+            0.02,
+            0.1,
+            "helps",
+            (("vgg", 0.05, 0.01, 0.09), ("resnet", 0.07, 0.0, 0.1)),
+            12,
+            3,
+            0.035,
+        ),
+        Gain("guided <b>", "dup", -0.05, -0.09, -0.01, "hurts"),
+    ),
+    "2 nets, 3 seeds.",
+)
 EVALUATE = EvaluateReport(
     title="Fundus",
     summary="Five against five.",
@@ -73,6 +102,8 @@ EVALUATE = EvaluateReport(
     labels=FIGURES[3:],
     copies=SCORES,
     planted=(Planted("exact", 20, 20), Planted("flip", 19, 20)),
+    utility=UTILITY,
+    leaks=(Figure("Membership, area", 0.52, "lower", 0.47, 0.58, 0.5, percent=True), FIGURES[2]),
     neighbours=AUGMENT.neighbours,
     shelves=AUGMENT.shelves,
     facts=AUGMENT.facts,
@@ -186,6 +217,25 @@ def test_an_empty_report_still_is_a_page() -> None:
     for heading in ("Balance of the classes", "Figures", "The images", "Nearest", "What was not taken", "Where it"):
         assert heading not in page
     read(evaluate_page(EvaluateReport("Nothing", "", (), (), ())))
+
+
+def test_the_worth_of_the_images_is_told_before_the_distances() -> None:
+    """The forest has a line for every net and a diamond for every arm over real images, and the table says the verdict."""
+    page = PAGES["evaluate"]
+    assert page.index("In short") < page.index("What the images are worth") < page.index('id="figures"')
+    part = page[page.index("What the images are worth") : page.index('id="figures"')]
+    for text in ("guided &lt;b&gt;, all nets", "dup, all nets", "points of balanced accuracy over real images"):
+        assert text in part
+    assert part.count("dup, all nets") == 1  # over dup is in the table alone
+    assert re.findall(r'class="tone">([a-z ]+)<', part) == ["no evidence", "helps", "hurts"]
+    assert "+6.0" in part
+    assert "−9.0 to −1.0" in part
+    assert "12 better, 3 worse" in part
+    assert "What the images are worth" not in evaluate_page(replace(EVALUATE, utility=None))
+
+
+def test_differences_carry_their_sign() -> None:
+    assert [points(v) for v in (0.0123, -0.0123, 0.0, None)] == ["+1.2", "−1.2", "+0.0", "–"]
 
 
 def test_real_images_can_be_left_out() -> None:

@@ -1,0 +1,134 @@
+"""The utility part of `evaluate` on phantoms: flags, controls, the page, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgdm_cli.commands import evaluate
+from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.weighing import Asked, estimate, verdicts_of, weigh
+from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.engine.preparing import Prepared
+from mgdm_cli.errors import PARTIAL, UsageError
+from tests.tiny import CPU
+
+GRADES = ("grade0", "grade1", "grade2", "grade3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("weighing")
+    write_set(root / "real", counts=dict(zip(GRADES, (24, 14, 10, 10), strict=True)), size=32, seed=0)
+    write_set(root / "test", counts=dict.fromkeys(GRADES, 6), size=32, seed=7)
+    for name, counts, seed in (("made", (2, 8, 12, 12), 5), ("plain", (2, 8, 10, 14), 6)):
+        write_set(root / name, counts=dict(zip(GRADES, counts, strict=True)), size=32, seed=seed)
+        for path in sorted((root / name).rglob("*.png")):
+            path.rename(path.with_name(f"{name}-{path.name}"))
+    for path in sorted((root / "test").rglob("*.png")):
+        path.rename(path.with_name(path.name.replace("P", "P9")))  # other patients
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(folder: Path) -> Prepared:
+    return prepare(Source(folder / "real", patient_regex=PATIENT_REGEX), seed=0)
+
+
+def asked(folder: Path, *, nets: str = "lenet", seeds: int = 2, budget: float | None = None) -> Asked:
+    return Asked.of(f"dup,classical,synthetic,plain={folder / 'plain'}", nets, seeds, 2, budget)
+
+
+def test_arms_add_equally_many_images_and_the_table_is_kept(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    found = weigh(prepared, asked(folder), folder / "made", folder / "test", tmp_path, CPU, seed=0)
+    added = {row.name: list(row.images.values()) for row in found.rows}
+    assert added["real"] == [0, 0, 0, 0]
+    assert added["dup"] == added["classical"] == added["synthetic"] == added["plain"] == [2, 8, 10, 12]
+    assert (found.done, found.cells, found.partial) == (10, 10, False)
+    assert sum(found.test.values()) == 24
+    assert sum(found.real.values()) == 58
+    assert [(g.arm, g.against) for g in found.gains] == [
+        *((name, "real") for name in ("dup", "classical", "synthetic", "plain")),
+        *((name, control) for control in ("dup", "classical") for name in ("synthetic", "plain")),
+    ]
+    assert len(verdicts_of(found)) == 2
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    assert len(before) == 10
+    again = weigh(prepared, asked(folder), folder / "made", folder / "test", tmp_path, CPU, seed=0)
+    assert again == found
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == before
+
+
+def test_evaluate_tells_it_and_ends_partial_without_time(folder: Path, tmp_path: Path) -> None:
+    source = Source(folder / "real", patient_regex=PATIENT_REGEX)
+    more: dict[str, Any] = {"test": folder / "test", "out": tmp_path / "out", "seen": 32, "device": "cpu"}
+    none = evaluate.run(source, folder / "made", asked=asked(folder, budget=0.0), **more)
+    assert none.exit_code == PARTIAL
+    assert none.document["utility"]["cells"]["done"] <= 1
+    assert "the same command continues" in str(none.lines)
+    found = evaluate.run(source, folder / "made", asked=asked(folder), **more)
+    assert found.exit_code == 0
+    assert {g["verdict"] for g in found.document["utility"]["gains"]} <= {"helps", "no evidence", "hurts"}
+    assert set(found.document["utility"]["arms"]) == {"real", "dup", "classical", "synthetic", "plain"}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "What the images are worth" in page
+    assert "all nets" in page
+
+
+def test_a_dry_run_writes_nothing(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    found = estimate(prepared, asked(folder), folder / "made", folder / "test", tmp_path, CPU, seed=0)
+    assert found.document["cells"] == found.document["cells_missing"] == 10
+    assert found.document["nets"]["lenet"]["seconds_per_step"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(folder / "test", tmp_path / "test")
+    for path in sorted((folder / "real" / "grade0").iterdir())[:5]:
+        shutil.copy(path, tmp_path / "test" / "grade0" / f"zz{path.name}")
+    one = asked(folder, seeds=1)
+    found = weigh(prepared, one, folder / "made", tmp_path / "test", tmp_path, CPU, seed=0)
+    assert sum(found.test.values()) == 24
+    assert any(note.startswith("5 test images") for note in found.notes)
+    assert all(g.verdict == "no evidence" for g in found.gains)  # one seed
+
+
+def test_without_test_images_there_is_no_table(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no test images of class grade0"):
+        weigh(prepared, asked(folder), folder / "made", None, tmp_path, CPU, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arms", "nets", "said"),
+    [
+        ("real,dup", "quick", "names no folder"),
+        ("dup,strange", "quick", "'strange' is no arm"),
+        ("a=x,a=y", "quick", "one name twice"),
+        ("real=x", "quick", "no arm"),
+        ("synthetic", "resnet,alexnet9", "'alexnet9' is no net"),
+        ("synthetic", ",", "names no net"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(arms: str, nets: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Asked.of(arms, nets, 3)
+
+
+def test_groups_of_nets_are_written_out_once() -> None:
+    asked = Asked.of("real,guided=./out", "quick,resnet,lenet", 3)
+    assert asked.nets == ("vgg", "resnet", "densenet", "lenet")
+    assert asked.controls == ("real",)
+    assert asked.folders == (("guided", Path("out")),)
