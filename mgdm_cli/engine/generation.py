@@ -91,7 +91,10 @@ def _one_block(works: Works, dataset: Dataset, lot: Lot, attempt: int, earlier: 
     files: dict[str, bytes] = {}
     accepted, rejected = _rows(works, block, files, first=dataset.accepted(lot), room=room)
     earlier[:] = kept[: len(earlier) + len(accepted)]
-    dataset.commit(lot, attempt, files=files, accepted=accepted, rejected=rejected)
+    dataset.commit(
+        lot, attempt, files=files, accepted=accepted, rejected=rejected,
+        evaluations=made.count.evaluations, gradients=made.count.gradients,
+    )  # fmt: skip
     return Made(lot, attempt, len(accepted), len(rejected), made.count.evaluations, made.count.gradients)
 
 
