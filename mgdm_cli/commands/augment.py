@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
 
-STRENGTH = 0.05
+STRENGTH = 0.03
 STEPS = 9
 SCALE = 2.5
 BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
@@ -55,6 +55,7 @@ class Wanted:
     filters: bool = True
     block: int | None = None
     statement: Mapping[str, str] = field(default_factory=dict)
+    on: Literal["x", "x0"] = "x"
 
 
 @dataclass(frozen=True)
@@ -228,13 +229,19 @@ def command(
         typer.Option(
             "--guidance",
             metavar="KIND",
-            help="none, cfg, class, uncertainty (= entropy), margin, least-confidence or gap.",
+            help="none, cfg, auto, class, uncertainty (= entropy), margin, least-confidence or gap.",
             rich_help_panel=GUIDING,
         ),
     ] = "uncertainty",
     strength: Annotated[
         float, typer.Option("--strength", min=0.0, help="Length of the pull; 0 is off.", rich_help_panel=GUIDING)
     ] = STRENGTH,
+    on: Annotated[
+        Literal["x", "x0"],
+        typer.Option(
+            "--on", help="What the guide looks at: the noisy image, or the denoised one.", rich_help_panel=GUIDING
+        ),
+    ] = "x",
     mode: Annotated[
         Literal["guide", "select"],
         typer.Option(
@@ -374,6 +381,7 @@ def command(
         filters,
         block,
         {name: text for name, text in said.items() if text},
+        on,
     )
     finish(
         run(
