@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from mgdm_cli.commands import augment
-from mgdm_cli.commands.augment import STRENGTH, Training, Wanted
+from mgdm_cli.commands.augment import STRENGTH, Wanted
+from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.codecs import codec_of
 from mgdm_cli.data.manifest import Entry, load

@@ -12,10 +12,11 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
+from mgdm_cli.commands.finding import Training, found_or_trained
 from mgdm_cli.commands.making import Work, carry_out, summary, write_records
-from mgdm_cli.commands.modelling import Length, Source, cache_folder, prepare, train_into
+from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import PARTIAL, UsageError
+from mgdm_cli.errors import PARTIAL
 
 if TYPE_CHECKING:
     import torch
@@ -56,25 +57,6 @@ class Wanted:
     block: int | None = None
     statement: Mapping[str, str] = field(default_factory=dict)
     on: Literal["x", "x0"] = "x"
-
-
-@dataclass(frozen=True)
-class Training:
-    """Where the model comes from, or how one may be trained."""
-
-    model: Path | None = None
-    budget: str | None = None
-    seen: int | None = None
-    seed: int = 0
-    flip: bool = False
-    base: str = "auto"
-
-    def folder(self, prepared: Prepared) -> Path:
-        """The run: the one named, or the one in the cache that fits this set and the base that was asked for."""
-        if self.model is not None:
-            return self.model
-        asked = "" if self.base == "auto" else f"-{self.base}"
-        return cache_folder() / "runs" / (prepared.fingerprint[:16] + asked)
 
 
 def run(
@@ -121,7 +103,7 @@ def run(
         return estimate(prepared, allotment, wanted, training, where)
     with reserve(target) as lock:
         console.log_to(target / ".mgdm" / "log")
-        settings, trained = _model(training, prepared, where)
+        settings, trained = found_or_trained(training, prepared, where)
         works = _works(training, settings, prepared, allotment, wanted, where)
         with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
             work = carry_out(works, dataset)
@@ -132,32 +114,6 @@ def run(
             _page(dataset, works, prepared if real_images else None, document)
             write_records(dataset, document, flags or {})
             return Result(document, _lines(dataset, work, document), PARTIAL if short else 0)
-
-
-def _model(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
-    """(settings of a trained run, seconds it took to train it now)."""
-    from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings
-    from mgdm_cli.errors import OtherPlan
-
-    folder = training.folder(prepared)
-    if is_trained(folder) or training.model is not None:
-        settings = read_settings(folder)
-        if settings.inputs != prepared.fingerprint:
-            raise OtherPlan(
-                f"model: {folder.name}: was trained on other images, another --size or another --seed",
-                "Give the flags it was trained with, or leave --model out to train one.",
-            )
-        if not is_trained(folder):
-            again = "Continue it with the same mgdm train command."
-            raise UsageError(f"model: {folder.name}: training has not finished", again)
-        console.say(f"model: {folder}")
-        return settings, 0.0
-    begun = (folder / SETTINGS).exists()
-    length = Length(None, 1) if begun else Length.of(training.budget, training.seen, base=training.base)
-    console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
-    started = time.monotonic()
-    settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
-    return settings, time.monotonic() - started
 
 
 def _works(

@@ -1,0 +1,63 @@
+"""Where the model of `augment` comes from: a run that was named, one in the cache that fits the set, or one trained now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgdm_cli import console
+from mgdm_cli.commands.modelling import Length, cache_folder, train_into
+from mgdm_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.run import RunSettings
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where the model comes from, or how one may be trained."""
+
+    model: Path | None = None
+    budget: str | None = None
+    seen: int | None = None
+    seed: int = 0
+    flip: bool = False
+    base: str = "auto"
+
+    def folder(self, prepared: Prepared) -> Path:
+        """The run: the one named, or the one in the cache that fits this set and the base that was asked for."""
+        if self.model is not None:
+            return self.model
+        asked = "" if self.base == "auto" else f"-{self.base}"
+        return cache_folder() / "runs" / (prepared.fingerprint[:16] + asked)
+
+
+def found_or_trained(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
+    """(settings of a trained run, seconds it took to train it now)."""
+    from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings
+    from mgdm_cli.errors import OtherPlan
+
+    folder = training.folder(prepared)
+    if is_trained(folder) or training.model is not None:
+        settings = read_settings(folder)
+        if settings.inputs != prepared.fingerprint:
+            raise OtherPlan(
+                f"model: {folder.name}: was trained on other images, another --size or another --seed",
+                "Give the flags it was trained with, or leave --model out to train one.",
+            )
+        if not is_trained(folder):
+            again = "Continue it with the same mgdm train command."
+            raise UsageError(f"model: {folder.name}: training has not finished", again)
+        console.say(f"model: {folder}")
+        return settings, 0.0
+    begun = (folder / SETTINGS).exists()
+    length = Length(None, 1) if begun else Length.of(training.budget, training.seen, base=training.base)
+    console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
+    started = time.monotonic()
+    settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
+    return settings, time.monotonic() - started
