@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mgdm_cli.metrics.leaks import Authenticity, Leaks, Membership, NeighbourTest
 
 MOST = 400  # images of a set that a look takes, at random
+FEWEST = 20  # patients of each side that the blind control needs
 
 NO_MODEL = "the model is not at hand; name its run with --model"
 OTHER_RUN = "the run learnt from another split than this one"
@@ -59,7 +60,12 @@ def look(
     membership = None if run is None else _membership(run, prepared, train, holdout, device, seed)
     if why:
         reasons.append(("membership", why))
-    return Leaks(neighbours, membership, _authenticity(scorer, scores, holdout, seed), tuple(reasons))
+    real: Authenticity | None = None
+    try:
+        real = _authenticity(scorer, scores, holdout, seed)
+    except BadInput as error:
+        reasons.append(("authenticity", error.message))
+    return Leaks(neighbours, membership, real, tuple(reasons))
 
 
 def _keys(prepared: Prepared) -> tuple[list[str], list[str]]:
@@ -157,6 +163,8 @@ def _membership(
                 else:
                     found.append(event)
     test = membership(found[0], found[1], patients=(patients[0], patients[1]), seed=seed)
+    if min(len(set(names)) for names in patients) < FEWEST:
+        return test
     auc, low = blind(_array(sets[0]), _array(sets[1]), patients=(patients[0], patients[1]), seed=seed)
     return replace(test, blind=auc, blind_lo=low)
 
