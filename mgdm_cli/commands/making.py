@@ -38,6 +38,7 @@ def recipe_by(settings: RunSettings, wanted: Wanted, *, temperature: float | Non
         scale_between=SCALE_BETWEEN,
         knobs=dict(wanted.knobs),
         temperature=temperature,
+        on=wanted.on,
         filters=Filters(label=wanted.filters, copy_alpha=alpha, copy_threshold=threshold),
     )
 

@@ -293,7 +293,10 @@ Fit = Annotated[
 Window = Annotated[
     str | None,
     typer.Option(
-        "--window", metavar="C,W|voi", help="Learn this intensity window, as 40,400; voi: the header's.", rich_help_panel=INPUT
+        "--window",
+        metavar="C,W|voi",
+        help="Learn this intensity window, as 40,400; voi: the header's.",
+        rich_help_panel=INPUT,
     ),
 ]
 RequirePatientId = Annotated[
@@ -342,14 +345,15 @@ Flip = Annotated[
 # --- how images are drawn ---------------------------------------------------------------------------------------------
 
 SAMPLING = "Sampling"
+SAMPLER_NAMES = "euler, heun, ddim, ddpm, dpmpp_2m, unipc, sde, churn, dpmpp_2m_sde, langevin or pc."
 
 SamplerName = Annotated[
     str,
-    typer.Option("--sampler", metavar="NAME", help="euler, heun, ddim, ddpm or dpmpp_2m.", rich_help_panel=SAMPLING),
+    typer.Option("--sampler", metavar="NAME", help=SAMPLER_NAMES, rich_help_panel=SAMPLING),
 ]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps of the sampler.", rich_help_panel=SAMPLING)]
 Scale = Annotated[
-    float, typer.Option("--scale", min=0.0, help="Classifier-free guidance; 1 is off.", rich_help_panel=SAMPLING)
+    float, typer.Option("--scale", min=0.0, help="Scale of cfg or auto guidance; 1 is off.", rich_help_panel=SAMPLING)
 ]
 Knobs = Annotated[
     list[str] | None,

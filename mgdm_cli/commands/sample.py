@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ def run(
     sampler: str = "dpmpp_2m",
     steps: int = STEPS,
     scale: float = SCALE,
+    guidance: Literal["cfg", "auto"] = "cfg",
     knobs: dict[str, float] | None = None,
     block: int | None = None,
     seed: int = 0,
@@ -54,7 +55,7 @@ def run(
     allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
     recipe = recipe_of(
         settings,
-        guidance="cfg" if scale != 1 else "none",
+        guidance=guidance if scale != 1 else "none",
         strength=0.0,
         mode="guide",
         candidates=1,
@@ -101,7 +102,16 @@ def run(
         dataset.finish()
         document = summary(dataset, work, trained=0.0, seconds=time.monotonic() - started, code=0)
         write_records(
-            dataset, document, {"labels": labels, "sampler": sampler, "steps": steps, "scale": scale, "seed": seed}
+            dataset,
+            document,
+            {
+                "labels": labels,
+                "sampler": sampler,
+                "steps": steps,
+                "scale": scale,
+                "guidance": guidance,
+                "seed": seed,
+            },
         )
     return Result(document, (f"{document['images']} images in {console.clock_text(work.seconds)}: {out}",))
 
@@ -113,6 +123,10 @@ def command(
     sampler: options.SamplerName = "dpmpp_2m",
     steps: options.Steps = STEPS,
     scale: options.Scale = SCALE,
+    guidance: Annotated[
+        Literal["cfg", "auto"],
+        typer.Option("--guidance", help="Away from no class, or from a weaker self.", rich_help_panel=options.SAMPLING),
+    ] = "cfg",
     knob: options.Knobs = None,
     block: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Candidates in a block; part of the plan.")
@@ -138,6 +152,7 @@ def command(
             sampler=sampler,
             steps=steps,
             scale=scale,
+            guidance=guidance,
             knobs=options.knobs_of(knob),
             block=block,
             seed=seed,

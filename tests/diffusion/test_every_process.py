@@ -10,9 +10,11 @@ import torch
 from mgdm_cli.commands import train as train_command
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.plan import Filters, Recipe
+from mgdm_cli.diffusion.inversion import decode, invert, psnr
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.diffusion.types import Cond
 from mgdm_cli.engine import bases, preparing, sizing, warp
 from mgdm_cli.engine.decoding import Parts, make_block
 from mgdm_cli.engine.preparing import Prepared
@@ -50,7 +52,7 @@ def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
     data, holdout = blobs(64, 0), blobs(32, 1)
     spread = float(data.x0.std())
     torch.manual_seed(0)
-    net = UNet(UNetSettings(1, 2, width=16, widths=(1, 2), blocks=1, attention=(False, False), warp=warp.WIDTH))
+    net = UNet(UNetSettings(1, 2, width=16, widths=(1,), blocks=1, attention=(False,), warp=warp.WIDTH))
     settings = sizing.PROCESS_SETTINGS.get(request.param, {})
     model = Model(net, PROCESSES[request.param](sigma_data=spread, **settings))
     learn = TrainSettings(seen=960, rate=3e-3, warm_up=5, check_every=1000)
@@ -72,13 +74,22 @@ def test_the_loss_falls(learnt: tuple[Parts, float, float]) -> None:
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_a_model_of_any_process_samples_under_any_sampler(learnt: tuple[Parts, float, float], sampler: str) -> None:
     """The images are finite, lie in the range, answer to their seeds, and are no longer noise."""
-    steps = 40 if sampler == "sde" else 5  # Euler-Maruyama leaves the noise of its last steps in the image
+    steps = 40 if sampler in ("sde", "langevin") else 8  # these two need small steps, and say so
     parts, recipe = learnt[0], Recipe(process="edm", sampler=sampler, steps=steps, filters=Filters(label=False))
-    made = make_block(parts, recipe, run_seed=1, lot=0, attempt=0, block=4, class_index=0).after
+    made = make_block(parts, recipe, run_seed=1, lot=0, attempt=0, block=2, class_index=0).after
     assert float(made.abs().max()) <= 1
     assert float((made[0] - made[1]).abs().max()) > 0.1
     rough = (made.diff(dim=-1).square().mean() / made.var()).item()
     assert rough < 1.9  # neighbours of pure noise differ by 2 variances
+
+
+def test_a_picture_comes_back_from_its_noise(learnt: tuple[Parts, float, float]) -> None:
+    """A trained net is no exact denoiser, and no map that contracts: 25 steps there and back stay above 40 dB all the same."""
+    denoise, grid = learnt[0].model.bind(Cond(torch.tensor([0, 1]))), learnt[0].model.process.grid(25)
+    x0 = blobs(2, 5).x0
+    *_, (x, _) = invert(denoise, x0, grid)
+    *_, found = decode(denoise, x, grid)
+    assert float(psnr(found, x0).min()) > 40
 
 
 def test_the_flag_reaches_the_run(source: Source, prepared: Prepared, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mgdm_cli.diffusion.exact import gaussian
-from mgdm_cli.diffusion.guidance import TERMS, Pull, cfg, gap, guided, logit_gap
+from mgdm_cli.diffusion.guidance import TERMS, Pull, autoguidance, cfg, gap, guided, logit_gap
 from mgdm_cli.diffusion.process import edm
 from mgdm_cli.diffusion.samplers import heun
+from mgdm_cli.diffusion.types import Denoise
 
 MEAN, SPREAD = 0.1, 0.5
 
@@ -109,3 +110,44 @@ def test_terms_are_exact() -> None:
     assert float(TERMS["margin"](p.log(), label)) == pytest.approx(-0.25)
     assert float(TERMS["least-confidence"](p.log(), label)) == pytest.approx(-0.5)
     assert float(TERMS["class"](p.log(), label)) == pytest.approx(-1.3862943611, abs=1e-6)
+
+
+def test_autoguidance_undoes_what_a_weaker_model_does_worse() -> None:
+    """Data N(m, s^2); each model believes a spread too wide, the weak one by more: at the right scale the pair is the truth."""
+    x = torch.linspace(-3, 3, 6, dtype=torch.float64).reshape(1, 1, 2, 3)
+    sigma = 0.8
+    strong, weak = gaussian(MEAN, 1.2 * SPREAD), gaussian(MEAN, 1.6 * SPREAD)
+
+    def pull_of(model: Denoise) -> float:
+        """How much of x it keeps: linear in x, so one number."""
+        return float(model(torch.ones(1), sigma) - model(torch.zeros(1), sigma))
+
+    right = pull_of(gaussian(MEAN, SPREAD))
+    scale = (right - pull_of(weak)) / (pull_of(strong) - pull_of(weak))
+    assert scale > 1
+    found = autoguidance(strong, weak, scale)(x, sigma)
+    assert torch.allclose(found, gaussian(MEAN, SPREAD)(x, sigma), atol=1e-6)
+    assert autoguidance(strong, weak, 1.0) is strong
+    outside = autoguidance(strong, weak, scale, (1.0, 2.0))
+    assert torch.equal(outside(x, sigma), strong(x, sigma))
+
+
+def test_a_pull_on_x0_never_asks_the_denoiser_for_a_gradient() -> None:
+    """The score sees the denoised image and is differentiated there: the step is sigma^2 times its gradient at x0."""
+    seen: list[Tensor] = []
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        assert not x.requires_grad
+        return gaussian(MEAN, SPREAD)(x, sigma)
+
+    def score(image: Tensor, sigma: float) -> Tensor:
+        seen.append(image.detach())
+        return -(image - 0.7).square().sum((1, 2, 3))
+
+    x, sigma = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)), 0.6
+    x0 = gaussian(MEAN, SPREAD)(x, sigma)
+    found = guided(denoise, Pull(score, 0.5, on="x0"))(x, sigma)
+    assert torch.equal(seen[0], x0)
+    assert torch.allclose(found, x0 + 0.5 * sigma**2 * -2 * (x0 - 0.7), atol=1e-6)
+    on_x = guided(denoise, Pull(score, 0.5, on="x"))(x, sigma)
+    assert not torch.allclose(found, on_x)
