@@ -263,10 +263,6 @@ def _facts(plan: Plan, document: dict[str, Any]) -> tuple[Any, ...]:
 
 def _notes(prepared: Prepared | None, calibration: Calibration | None) -> tuple[str, ...]:
     notes = list(prepared.scan.notes) if prepared is not None else []
-    if prepared is not None and not prepared.splits.patients_known:
-        notes.append(
-            "The patients are not known: each file counts as one, and leakage between them cannot be excluded."
-        )
     if calibration is not None and calibration.threshold.reason:
         notes.append(f"The copy gate is off: {calibration.threshold.reason}.")
     return tuple(notes)

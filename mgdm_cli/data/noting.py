@@ -35,7 +35,8 @@ def notes(
     if leaks:
         found.append(f"{leaks} images stood in train and in val or test: they are kept outside train")
     if conflicts:
-        found.append(f"{len(conflicts)} images stand under two labels and were left out of every class")
+        stand = "image stands" if len(conflicts) == 1 else "images stand"
+        found.append(f"{len(conflicts)} {stand} under two labels and were left out of every class")
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled and classes:
         found.append(f"{len(unlabelled)} images have no label: {some(unlabelled)}")
