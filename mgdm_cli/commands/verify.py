@@ -93,6 +93,8 @@ def _lines(document: dict[str, Any], problems: Sequence[Problem]) -> tuple[str, 
         if count["made"] < count["planned"]:
             lines.append(f"class {label}: {count['made']} of {count['planned']} planned images")
     lines += document["notes"]
+    if document["made_again"]:
+        lines.append(f"{document['made_again']} images made again from the plan.")
     images = f"{document['images']} images"
     if problems:
         lines.append(f"{images} checked: {len(problems)} problems.")
