@@ -90,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--net-steps", type=int)
     parser.add_argument("--table-budget", help="longest training of the nets in one call")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings of nets at once, on a CPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = Wanted(asked.n, **{"strength": asked.strength, **MADE[name]})
         augment.run(source, wanted, out=folder, model=asked.model, budget=asked.budget, device=asked.device)
     arms = ",".join((*CONTROLS, *(f"{name}={folder}" for name, folder in made.items())))
-    table = Asked.of(arms, asked.nets, asked.seeds, asked.net_steps, seconds_of(asked.table_budget))
+    table = Asked.of(arms, asked.nets, asked.seeds, asked.net_steps, seconds_of(asked.table_budget), asked.jobs)
     last = list(made)[-1]
     done = evaluate.run(
         source, made[last], out=asked.out / "evaluation", model=asked.model, device=asked.device, asked=table

@@ -303,6 +303,9 @@ def command(
         int | None,
         typer.Option("--net-steps", min=1, help="Steps of each training; 200 to 400 by size.", rich_help_panel=UTILITY),
     ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, max=256, help="Trainings at once, on a CPU.", rich_help_panel=UTILITY)
+    ] = 1,
     budget: options.Budget = None,
     dry_run: options.DryRun = False,
     size: options.Size = None,
@@ -346,7 +349,7 @@ def command(
     """
     from mgdm_cli.commands.weighing import Asked
 
-    asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, options.seconds_of(budget))
+    asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, options.seconds_of(budget), jobs)
     source = Source(
         real,
         labels,

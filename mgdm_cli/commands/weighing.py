@@ -42,9 +42,12 @@ class Asked:
     seeds: int
     steps: int | None = None
     budget: float | None = None  # seconds
+    jobs: int = 1  # processes at once
 
     @classmethod
-    def of(cls, arms: str, nets: str, seeds: int, steps: int | None = None, budget: float | None = None) -> Asked:
+    def of(
+        cls, arms: str, nets: str, seeds: int, steps: int | None = None, budget: float | None = None, jobs: int = 1
+    ) -> Asked:
         """From the flags: "real,dup,guided=./out" and "quick,resnet18". Raises UsageError."""
         controls = ["real"]
         folders: list[tuple[str, Path | None]] = []
@@ -65,7 +68,7 @@ class Asked:
             raise UsageError(
                 "--arms: names no folder, or one name twice", f"Add {OWN} (the folder of --synthetic) or NAME=FOLDER"
             )
-        return cls(tuple(dict.fromkeys(controls)), tuple(folders), _nets(nets), seeds, steps, budget)
+        return cls(tuple(dict.fromkeys(controls)), tuple(folders), _nets(nets), seeds, steps, budget, jobs)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def weigh(
     import numpy as np
 
     from mgdm_cli.engine import utility
+    from mgdm_cli.engine.utility_jobs import run_cells_with
     from mgdm_cli.metrics.utility import gain, measured
 
     bench, arms, patients, notes = _set_up(prepared, asked, synthetic, test, device, seed)
@@ -126,7 +130,7 @@ def weigh(
         return asked.budget is None or time.monotonic() - begun + longest <= asked.budget
 
     with console.progress("train the classifiers", len(cells), "cells") as bar:
-        for event in utility.run_cells(folder, bench, arms, cells, settings, go_on=go_on):
+        for event in run_cells_with(asked.jobs, folder, bench, arms, cells, settings, go_on=go_on):
             bar.advance(1, f"{event.cell.arm}, {event.cell.net}, seed {event.cell.seed}")
             done = event.done
     found, nets = utility.table(folder, bench, arms, asked.nets, asked.seeds, settings)

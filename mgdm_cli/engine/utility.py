@@ -162,11 +162,16 @@ def run_cells(
                 return
             begun = time.monotonic()
             arm = next(arm for arm in arms if arm.name == cell.arm)
-            logits = trained(bench, arm, cell.net, cell.seed, settings)
-            weights.save(path, {"logits": logits.float()}, {"kind": FORMAT, "net": cell.net, "seed": cell.seed})
+            compute(bench, arm, cell, settings, path)
             taken = time.monotonic() - begun
             longest = max(longest, taken)
         yield Progress(cell, done + 1, len(cells), taken)
+
+
+def compute(bench: Bench, arm: Arm, cell: Cell, settings: CellSettings, path: Path) -> None:
+    """Train one cell and write its logits to `path`."""
+    logits = trained(bench, arm, cell.net, cell.seed, settings)
+    weights.save(path, {"logits": logits.float()}, {"kind": FORMAT, "net": cell.net, "seed": cell.seed})
 
 
 def paths_of(

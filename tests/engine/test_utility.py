@@ -13,6 +13,7 @@ import torch
 from mgdm_cli.engine import utility
 from mgdm_cli.engine.training import Pictures
 from mgdm_cli.engine.utility import Arm, Bench, Cell, CellSettings, planned, run_cells, table
+from mgdm_cli.engine.utility_jobs import run_cells_with
 from mgdm_cli.metrics.utility import Gain, gain
 
 NETS = ("lenet", "resnet")
@@ -113,6 +114,25 @@ def test_when_time_runs_out_a_smaller_table_is_left(bench: Bench, arms: tuple[Ar
     assert table(tmp_path, bench, few, ("vgg",), 2, settings) == ({}, ())
     list(run_cells(tmp_path, bench, few, cells, settings))
     assert table(tmp_path, bench, few, NETS, 2, settings)[0]["copy"].shape[:2] == (2, 2)
+
+
+@pytest.mark.slow  # two processes that import torch
+def test_several_processes_give_the_same_cells(bench: Bench, arms: tuple[Arm, ...], tmp_path: Path) -> None:
+    settings, few = replace(SETTINGS, steps=3), arms[:2]
+    cells = planned(few, ("lenet",), 2)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    alone.mkdir()
+    together.mkdir()
+    list(run_cells(alone, bench, few, cells, settings))
+    list(run_cells(together, bench, few, cells[:1], settings))
+    done = list(run_cells_with(2, together, bench, few, cells, settings))
+    assert sorted(p.done for p in done) == [1, 2, 3, 4]
+    assert {p.cell for p in done} == set(cells)
+    assert [p.seconds == 0 for p in done] == [True, False, False, False]
+    one, other = (table(folder, bench, few, ("lenet",), 2, settings)[0] for folder in (alone, together))
+    assert all(np.allclose(one[name], other[name], atol=1e-3) for name in one)
+    late = list(run_cells_with(2, tmp_path, bench, few, cells, settings, go_on=lambda longest: False))
+    assert late == []
 
 
 def test_batches_hold_the_classes_in_equal_shares(bench: Bench) -> None:
