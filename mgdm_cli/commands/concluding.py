@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mgdm_cli.commands.evaluate import Findings
+    from mgdm_cli.metrics.leaks import Leaks
     from mgdm_cli.report.content import Verdict
 
 CLOSE, FAR = 1.5, 5.0  # ratio of distances: below, the sets are close; above, far apart
 LOWER = 0.05  # agreement this much below that of real images is worth a caution
+SHARP = 0.65  # upper end of the membership interval up to which finding nothing says something
 VARIED = 0.8  # mean distance against the real one's below which a class is called less varied
 
 
@@ -21,7 +23,7 @@ def verdicts_of(found: Findings) -> list[Verdict]:
     worth = [] if found.utility is None else weighing.verdicts_of(found.utility)
     out = [
         _copy_verdict(found),
-        *_leak_verdicts(found),
+        *leak_verdicts(found.leaks),
         *worth,
         *_label_verdict(found),
         *_distance_verdict(found),
@@ -60,19 +62,21 @@ def _copy_verdict(found: Findings) -> Verdict:
     return Verdict("good", "No evidence of copying.", f"{said} {power}")
 
 
-def _leak_verdicts(found: Findings) -> list[Verdict]:
+def leak_verdicts(leaks: Leaks) -> list[Verdict]:
     """Train against holdout, membership, authenticity: what failed, else in one line that nothing was found."""
     from mgdm_cli.report.content import Verdict
     from mgdm_cli.report.page import share
 
     out, quiet = [], []
-    near, model, real = found.leaks.neighbours, found.leaks.membership, found.leaks.authenticity
+    near, model, real = leaks.neighbours, leaks.membership, leaks.authenticity
     if near is not None and near.failed:
         said = f"p = {near.p:.3f} with patients exchanged; {share(near.share_closest)} of the {near.closest} closest."
         out.append(Verdict("bad", "The synthetic images lie nearer to training images than to held-out ones.", said))
     elif near is not None:
-        what = "fewer than one copy in ten" if near.power is None else f"less than {near.power:.0%} of copies"
-        quiet.append(f"the nearest real image is as often a held-out one (p = {near.p:.2f}; blind to {what})")
+        what = "would miss one copy in ten" if near.power is None else f"would notice {near.power:.0%} of copies"
+        quiet.append(
+            f"the nearest real image is as often a held-out one (p = {near.p:.2f}; on these images this {what})"
+        )
     if model is not None and not model.exchangeable:
         said = f"Without the model they are told apart with an area of {share(model.blind)}: who is learnt from is no accident."
         out.append(Verdict("caution", "Membership cannot be judged: training images and holdout differ.", said))
@@ -91,7 +95,12 @@ def _leak_verdicts(found: Findings) -> list[Verdict]:
         )
     if quiet and not any(v.tone == "bad" for v in out):
         text = "; ".join(quiet)
-        out.append(Verdict("good", "No evidence that training images are known.", f"{text[0].upper()}{text[1:]}."))
+        said = f"{text[0].upper()}{text[1:]}."
+        able = (near is not None and near.power is not None) or (model is not None and model.hi <= SHARP)
+        if able:
+            out.append(Verdict("good", "No evidence that training images are known.", said))
+        else:
+            out.append(Verdict("plain", "Too few images to say whether training images are known.", said))
     return out
 
 

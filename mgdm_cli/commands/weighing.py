@@ -255,9 +255,9 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
         ]
     tones: dict[str, Tone] = {"helps": "good", "no evidence": "plain", "hurts": "bad"}
     lines = {
-        "helps": "{} helps: classifiers are better with these images than with real ones alone.",
-        "no evidence": "{}: no evidence that classifiers are better or worse with these images.",
-        "hurts": "{} hurts: classifiers are worse with these images than with real ones alone.",
+        "helps": "Helps: with {} classifiers are better than with real images alone.",
+        "no evidence": "No evidence that {} makes classifiers better or worse.",
+        "hurts": "Hurts: with {} classifiers are worse than with real images alone.",
     }
     out = []
     made = {row.name for row in weighed.rows if row.made}
@@ -270,11 +270,10 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
         said += "".join(f" Over {o.against}: {points(o.value)} [{points(o.lo)}, {points(o.hi)}]." for o in rest)
         if g.seeds < 2:
             said += " A single seed cannot tell an effect from chance in training."
-        tone, name = tones[g.verdict], g.arm
+        tone = tones[g.verdict]
         if g.verdict == "helps" and any(o.lo <= 0 for o in rest):
             tone, said = "plain", said + " Not shown to be better than the controls: they may do as well."
-        line = lines[g.verdict].format(name)
-        out.append(Verdict(tone, line[0].upper() + line[1:], said))
+        out.append(Verdict(tone, lines[g.verdict].format(g.arm), said))
     return out
 
 
