@@ -48,14 +48,14 @@ def blobs(n: int, seed: int) -> Pictures:
 
 @pytest.fixture(scope="module", params=sorted(PROCESSES))
 def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
-    """(a denoiser of this process after 60 steps, its loss on the holdout before, and after)."""
+    """(a denoiser of this process after 120 steps, its loss on the holdout before, and after)."""
     data, holdout = blobs(64, 0), blobs(32, 1)
     spread = float(data.x0.std())
     torch.manual_seed(0)
     net = UNet(UNetSettings(1, 2, width=16, widths=(1,), blocks=1, attention=(False,), warp=warp.WIDTH))
     settings = sizing.PROCESS_SETTINGS.get(request.param, {})
     model = Model(net, PROCESSES[request.param](sigma_data=spread, **settings))
-    learn = TrainSettings(seen=960, rate=3e-3, warm_up=5, check_every=1000)
+    learn = TrainSettings(seen=1920, rate=3e-3, warm_up=5, check_every=1000)
     before, state = holdout_loss(model, holdout), begin(model, learn)
     list(train(state, data, holdout, learn, warp=warp.WarpSettings(probability=0.0)))
     model.net.load_state_dict(finished(state, learn))
@@ -80,7 +80,7 @@ def test_a_model_of_any_process_samples_under_any_sampler(learnt: tuple[Parts, f
     assert float(made.abs().max()) <= 1
     assert float((made[0] - made[1]).abs().max()) > 0.1
     rough = (made.diff(dim=-1).square().mean() / made.var()).item()
-    assert rough < 1.9  # neighbours of pure noise differ by 2 variances
+    assert rough < 1.5  # neighbours of pure noise differ by 2 variances
 
 
 def test_a_picture_comes_back_from_its_noise(learnt: tuple[Parts, float, float]) -> None:
