@@ -10,7 +10,7 @@ from typing import Any
 
 from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
-from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, whole
+from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, value
 from mgdm_cli.data.codecs.dicom_out import dicom_file
 from mgdm_cli.data.codecs.dicom_out import settled as settled_values
 from mgdm_cli.data.codecs.dicom_pixels import physical
@@ -33,14 +33,14 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     """One part per frame; reads the header only."""
     with guarded("the DICOM file"):
         head = header(path, ask.max_bytes)
-        _remember(path, head)
         label = _label(head.dataset, ask.label_tag)
-        identity = str(head.dataset.get("PatientID") or "").strip()
+        identity = str(value(head.dataset, "PatientID") or "").strip()
         patient = patient_digest(identity) if identity else None
         flags = _flags(head.dataset)
         forms = [form_of(head, frame, ask.voi) for frame in range(head.frames)]
-        series = str(head.dataset.get("SeriesInstanceUID") or "").strip()
+        series = str(value(head.dataset, "SeriesInstanceUID") or "").strip()
         group = patient_digest(series) if series else None
+        _remember(path, ask, head, forms)
     many = head.frames > 1
     return [Part(k if many else None, form, label, patient, flags=flags, group=group) for k, form in enumerate(forms)]
 
@@ -48,12 +48,12 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
 def read(path: Path, part: int | None = None, ask: Ask = NOTHING) -> Image:
     """One frame: rescaled to physical units; MONOCHROME1 inverted, palette and YBR turned into RGB; padding darkest."""
     with guarded("the DICOM file"):
-        head = _remembered(path) or header(path, ask.max_bytes)
         frame = part or 0
+        head, forms = _remembered(path, ask) or (header(path, ask.max_bytes), None)
         if frame >= head.frames:
             raise BadInput(f"frame {frame} is not there")
-        array = physical(head, whole(head, path), frame, ask.voi)
-        return Image(as_pixels(array, ask.nan), form_of(head, frame, ask.voi))
+        array = physical(head, path, frame, ask.voi)
+        return Image(as_pixels(array, ask.nan), form_of(head, frame, ask.voi) if forms is None else forms[frame])
 
 
 def output_form(form: Form) -> Form:
@@ -71,36 +71,36 @@ def encode(image: Image, mark: Mark) -> bytes:
     return dicom_file(image, mark)
 
 
-_last: list[tuple[tuple[Path, int, int], Header]] = []
+_last: list[tuple[tuple[Path, int, int, Ask], Header, list[Form]]] = []
 
 
-def _remember(path: Path, head: Header) -> None:
-    """`read` after `parts` of the same file need not parse it again; of several frames, none of them."""
-    _last[:] = [(_state(path), head)]
+def _remember(path: Path, ask: Ask, head: Header, forms: list[Form]) -> None:
+    """`read` after `parts` of the same file need not parse it again."""
+    _last[:] = [(_state(path, ask), head, forms)]
 
 
-def _remembered(path: Path) -> Header | None:
-    if not _last or _last[0][0] != _state(path):
+def _remembered(path: Path, ask: Ask) -> tuple[Header, list[Form]] | None:
+    if not _last or _last[0][0] != _state(path, ask):
         return None
-    head = _last[0][1]
-    if head.frames == 1:
+    _, head, forms = _last[0]
+    if head.frames == 1:  # it will not be asked for again
         _last.clear()
-    return head
+    return head, forms
 
 
-def _state(path: Path) -> tuple[Path, int, int]:
+def _state(path: Path, ask: Ask) -> tuple[Path, int, int, Ask]:
     stat = path.stat()
-    return path, stat.st_mtime_ns, stat.st_size
+    return path, stat.st_mtime_ns, stat.st_size, ask
 
 
 def _flags(dataset: Any) -> frozenset[str]:
-    kinds = [str(value).strip() for value in dataset.get("ImageType") or []]
+    kinds = [str(value).strip() for value in value(dataset, "ImageType") or []]
     said = str(dataset.get((0x0008, 0x001C)).value) if (0x0008, 0x001C) in dataset else ""
-    makers = dataset.get("ContributingEquipmentSequence") or []
-    purposes = [code for maker in makers for code in maker.get("PurposeOfReferenceCodeSequence") or []]
+    makers = value(dataset, "ContributingEquipmentSequence") or []
+    purposes = [code for maker in makers for code in value(maker, "PurposeOfReferenceCodeSequence") or []]
     codes = {str(code.get("CodeValue", "")) for code in purposes}
     synthetic = said.strip() == "YES" or "SYNTHETIC" in kinds[3:] or "109100" in codes
-    burned = str(dataset.get("BurnedInAnnotation", "")).strip() == "YES" or not SCREENSHOTS.isdisjoint(kinds)
+    burned = str(value(dataset, "BurnedInAnnotation", "")).strip() == "YES" or not SCREENSHOTS.isdisjoint(kinds)
     return frozenset({"synthetic"} if synthetic else ()) | frozenset({"burned-in"} if burned else ())
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgdm_cli.data.codecs.base import MAX_BYTES, check_size, too_large
-from mgdm_cli.data.codecs.dicom_file import PIXELS, UNDEFINED, Place, opened, with_pixels
+from mgdm_cli.data.codecs.dicom_file import PIXELS, UNDEFINED, Place, opened
 from mgdm_cli.data.codecs.dicom_terms import (
     BODY_PARTS,
     KINDS,
@@ -48,11 +50,11 @@ def header(path: Path, limit: int = MAX_BYTES) -> Header:
     if place is None:
         raise BadInput("has no pixel data")
     for name in ("Rows", "Columns"):
-        if not isinstance(dataset.get(name), int):
+        if not isinstance(value(dataset, name), int):
             raise BadInput("has no image size")
-    samples = int(dataset.get("SamplesPerPixel", 1) or 1)
+    samples = int(value(dataset, "SamplesPerPixel", 1) or 1)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
-    frames = max(1, int(dataset.get("NumberOfFrames", 1) or 1))
+    frames = max(1, int(value(dataset, "NumberOfFrames", 1) or 1))
     if min(rows, columns) < 1:
         raise BadInput("has no image size")
     if frames > MAX_FRAMES:
@@ -63,15 +65,10 @@ def header(path: Path, limit: int = MAX_BYTES) -> Header:
     return head
 
 
-def whole(head: Header, path: Path) -> Any:
-    """The data set with its pixel data, for decoding."""
-    return with_pixels(head.dataset, head.place, path)
-
-
 def form_of(head: Header, frame: int, voi: bool = False) -> Form:
     """How a frame is stored: the dtype is that of the rescaled values; of windowed ones 8-bit grey, of no class."""
     dataset = head.dataset
-    channels = 3 if head.samples == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR" else 1
+    channels = 3 if head.samples == 3 or value(dataset, "PhotometricInterpretation") == "PALETTE COLOR" else 1
     spacing = _spacing(dataset, frame)
     windowed = voi and channels == 1
     dtype = "uint8" if windowed else _dtype(head, frame)
@@ -85,10 +82,10 @@ def form_of(head: Header, frame: int, voi: bool = False) -> Form:
         head.columns,
         spacing_mm=spacing,
         affine=_affine(dataset, frame, spacing),
-        modality=known(dataset.get("Modality"), MODALITIES),
-        body_part=known(dataset.get("BodyPartExamined"), BODY_PARTS),
-        orientation=directions(dataset.get("PatientOrientation")),
-        storage=None if windowed else KINDS.get(str(dataset.get("SOPClassUID", ""))),
+        modality=known(value(dataset, "Modality"), MODALITIES),
+        body_part=known(value(dataset, "BodyPartExamined"), BODY_PARTS),
+        orientation=directions(value(dataset, "PatientOrientation")),
+        storage=None if windowed else KINDS.get(str(value(dataset, "SOPClassUID", ""))),
     )
 
 
@@ -96,7 +93,7 @@ def rescale(dataset: Any, frame: int) -> tuple[float, float]:
     """(slope, intercept) of a frame, from the data set or from its functional groups."""
     item = functional(dataset, frame, "PixelValueTransformationSequence")
     source = item if item is not None else dataset
-    slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
+    slope, intercept = value(source, "RescaleSlope"), value(source, "RescaleIntercept")
     slope = 1.0 if slope in (None, "") else float(slope)
     intercept = 0.0 if intercept in (None, "") else float(intercept)
     if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
@@ -110,10 +107,10 @@ def _check_length(head: Header) -> None:
         if length != UNDEFINED:
             raise BadInput("has compressed pixel data of a defined length, which DICOM does not allow")
         return
-    bits = {"float": 32, "double": 64}.get(head.pixels) or int(head.dataset.get("BitsAllocated", 0) or 0)
+    bits = {"float": 32, "double": 64}.get(head.pixels) or int(value(head.dataset, "BitsAllocated", 0) or 0)
     if bits not in (1, 8, 16, 32, 64):
         raise BadInput(f"has {bits} bits per value, which is not read")
-    samples = 2 if head.dataset.get("PhotometricInterpretation") == "YBR_FULL_422" else head.samples
+    samples = 2 if value(head.dataset, "PhotometricInterpretation") == "YBR_FULL_422" else head.samples
     needed = (head.frames * head.rows * head.columns * samples * bits + 7) // 8
     if length == UNDEFINED:
         raise BadInput("has native pixel data without a length")
@@ -128,11 +125,11 @@ def _dtype(head: Header, frame: int) -> str:
     dataset = head.dataset
     if head.pixels != "whole" or "ModalityLUTSequence" in dataset:
         return "float32" if head.pixels != "whole" else "uint16"
-    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+    if value(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
         return "uint8"
-    allocated = int(dataset.get("BitsAllocated", 16))
-    bits = min(int(dataset.get("BitsStored", allocated) or allocated), allocated)
-    signed = int(dataset.get("PixelRepresentation", 0) or 0) == 1
+    allocated = int(value(dataset, "BitsAllocated", 16))
+    bits = min(int(value(dataset, "BitsStored", allocated) or allocated), allocated)
+    signed = int(value(dataset, "PixelRepresentation", 0) or 0) == 1
     slope, intercept = rescale(dataset, frame)
     lo, hi = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     ends = sorted((lo * slope + intercept, hi * slope + intercept))
@@ -150,10 +147,10 @@ def _dtype(head: Header, frame: int) -> str:
 
 def functional(dataset: Any, frame: int, name: str) -> Any:
     """The item of a functional group macro for a frame (enhanced multi-frame objects), or None."""
-    shared = dataset.get("SharedFunctionalGroupsSequence")
-    own = dataset.get("PerFrameFunctionalGroupsSequence")
+    shared = value(dataset, "SharedFunctionalGroupsSequence")
+    own = value(dataset, "PerFrameFunctionalGroupsSequence")
     for groups in ([own[frame]] if own is not None and frame < len(own) else []) + list(shared or []):
-        items = groups.get(name)
+        items = value(groups, name)
         if items:
             return items[0]
     return None
@@ -167,9 +164,9 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
         (dataset, "ImagerPixelSpacing"),
         (dataset, "NominalScannedPixelSpacing"),
     ):
-        value = source.get(name) if source is not None else None
-        if value is not None and not isinstance(value, str) and len(value) == 2:
-            rows, columns = float(value[0]), float(value[1])
+        pair = value(source, name) if source is not None else None
+        if pair is not None and not isinstance(pair, str) and len(pair) == 2:
+            rows, columns = float(pair[0]), float(pair[1])
             if 0 < rows < 1e3 and 0 < columns < 1e3:
                 return rows, columns
     return None
@@ -179,18 +176,33 @@ def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tu
     """(column, row, slice) -> mm RAS+, from PS3.3 C.7.6.2.1.1 (which is LPS+)."""
     where = functional(dataset, frame, "PlanePositionSequence")
     turned = functional(dataset, frame, "PlaneOrientationSequence")
-    position = (where if where is not None else dataset).get("ImagePositionPatient")
-    cosines = (turned if turned is not None else dataset).get("ImageOrientationPatient")
+    position = value(where if where is not None else dataset, "ImagePositionPatient")
+    cosines = value(turned if turned is not None else dataset, "ImageOrientationPatient")
     if spacing is None or not position or not cosines or len(position) != 3 or len(cosines) != 6:
         return None
-    along, down = np.array(cosines[:3], dtype=np.float64), np.array(cosines[3:], dtype=np.float64)
-    thickness = float(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 1.0)
-    matrix = np.eye(4)
-    matrix[:3, 0] = along * spacing[1]
-    matrix[:3, 1] = down * spacing[0]
-    matrix[:3, 2] = np.cross(along, down) * (thickness if thickness > 0 else 1.0)
-    matrix[:3, 3] = np.array(position, dtype=np.float64)
-    matrix[:2] *= -1.0
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+    along, down = [float(v) for v in cosines[:3]], [float(v) for v in cosines[3:]]
+    normal = [along[i - 2] * down[i - 1] - along[i - 1] * down[i - 2] for i in range(3)]
+    thickness = float(value(dataset, "SpacingBetweenSlices") or value(dataset, "SliceThickness") or 1.0)
+    thickness = thickness if thickness > 0 else 1.0
+    volume = sum(n * n for n in normal) * spacing[0] * spacing[1] * thickness  # the determinant
+    rows = []
+    for i, sign in enumerate((-1.0, -1.0, 1.0)):
+        row = (along[i] * spacing[1], down[i] * spacing[0], normal[i] * thickness, float(position[i]))
+        rows.append(tuple(sign * v for v in row))
+    if not all(math.isfinite(v) for row in rows for v in row) or not volume > 1e-12:
         return None
-    return tuple(tuple(float(value) for value in row) for row in matrix)
+    return (*rows, (0.0, 0.0, 0.0, 1.0))
+
+
+@cache
+def _tag(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword))
+
+
+def value(dataset: Any, keyword: str, default: Any = None) -> Any:
+    """The value of an attribute, or `default`; some times faster than Dataset.get where it is not there."""
+    tag = _tag(keyword)
+    return dataset[tag].value if tag in dataset else default

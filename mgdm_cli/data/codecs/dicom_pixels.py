@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.data.codecs.base import Array
-from mgdm_cli.data.codecs.dicom_head import Header, functional, rescale
-from mgdm_cli.data.codecs.dicom_terms import JPEG_LOSSLESS, PACKED
+from mgdm_cli.data.codecs.dicom_file import with_pixels
+from mgdm_cli.data.codecs.dicom_head import Header, functional, rescale, value
+from mgdm_cli.data.codecs.dicom_terms import JPEG_LOSSLESS, LITTLE, PACKED
 from mgdm_cli.errors import BadInput
 
 
-def physical(head: Header, dataset: Any, frame: int, voi: bool = False) -> Array:
+def physical(head: Header, path: Path, frame: int, voi: bool = False) -> Array:
     """(H,W) or (H,W,3) of a frame; with `voi` grey is 0 to 255 through the first window of the header."""
-    array = _stored(head, dataset, frame)
-    kind = str(dataset.get("PhotometricInterpretation", ""))
+    dataset = head.dataset
+    array = _plain(head, path, frame) if _is_plain(head) else _stored(head, path, frame)
+    kind = str(value(dataset, "PhotometricInterpretation", ""))
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
@@ -31,8 +34,9 @@ def physical(head: Header, dataset: Any, frame: int, voi: bool = False) -> Array
     return _rescaled(head, _inverted(array, dataset) if dark_is_high else array, dataset, frame)
 
 
-def _stored(head: Header, dataset: Any, frame: int) -> Array:
+def _stored(head: Header, path: Path, frame: int) -> Array:
     """The stored values of a frame; YBR turned into RGB."""
+    dataset = with_pixels(head.dataset, head.place, path)
     if head.syntax in JPEG_LOSSLESS:
         from pydicom.encaps import get_frame
 
@@ -55,13 +59,32 @@ def _stored(head: Header, dataset: Any, frame: int) -> Array:
         ) from fault
 
 
+def _is_plain(head: Header) -> bool:
+    """Whether the pixel data is nothing but grey numbers, one after the other: no need of pydicom's machinery."""
+    little = head.syntax in LITTLE and head.pixels == "whole" and head.place.head > 0
+    return little and head.samples == 1 and value(head.dataset, "BitsAllocated") in (8, 16)
+
+
+def _plain(head: Header, path: Path, frame: int) -> Array:
+    """(H,W) of a frame; bits that are not stored are no part of the number (PS3.5 8.1.1)."""
+    bits, stored = (int(value(head.dataset, f"Bits{what}")) for what in ("Allocated", "Stored"))
+    signed = int(value(head.dataset, "PixelRepresentation", 0) or 0) == 1
+    kind = np.dtype(f"<{'i' if signed else 'u'}{bits // 8}")
+    count = head.rows * head.columns
+    with path.open("rb") as file:
+        file.seek(head.place.at + head.place.head + frame * count * kind.itemsize)
+        array = np.frombuffer(file.read(count * kind.itemsize), kind, count).reshape(head.rows, head.columns)
+    unused = bits - stored
+    return (array << unused) >> unused if 0 < unused < bits else array
+
+
 def _as_declared(array: Array, dataset: Any) -> Array:
     """Unsigned samples of a JPEG as the header declares them: signed values are in two's complement (PS3.5 8.2.1)."""
-    if str(dataset.get("PhotometricInterpretation", "")).startswith("YBR"):
+    if str(value(dataset, "PhotometricInterpretation", "")).startswith("YBR"):
         from pydicom.pixels.processing import convert_color_space
 
         return np.asarray(convert_color_space(array, "YBR_FULL", "RGB"))
-    if int(dataset.get("PixelRepresentation", 0) or 0) != 1:
+    if int(value(dataset, "PixelRepresentation", 0) or 0) != 1:
         return array
     bits = int(dataset.BitsStored)
     values = array.astype(np.int32) & ((1 << bits) - 1)
@@ -88,17 +111,17 @@ def _eight_bits(colours: Array) -> Array:
 def _inverted(array: Array, dataset: Any) -> Array:
     """MONOCHROME1 -> MONOCHROME2: mirrored inside the stored range, so that the type's limits hold."""
     bits = int(dataset.BitsStored)
-    signed = int(dataset.get("PixelRepresentation", 0) or 0) == 1
+    signed = int(value(dataset, "PixelRepresentation", 0) or 0) == 1
     top = -1 if signed else (1 << bits) - 1
     return top - array.astype(np.int64)
 
 
 def _without_padding(array: Array, dataset: Any, dark_is_high: bool) -> Array:
     """Pixel padding (PS3.3 C.7.5.1.1.2) is no measurement: it becomes the darkest value that was measured."""
-    low = _number(dataset.get("PixelPaddingValue"))
+    low = _number(value(dataset, "PixelPaddingValue"))
     if low is None or array.dtype.kind not in "iu":
         return array
-    high = _number(dataset.get("PixelPaddingRangeLimit"))
+    high = _number(value(dataset, "PixelPaddingRangeLimit"))
     ends = sorted((low, low if high is None else high))
     padding = (array >= ends[0]) & (array <= ends[1])
     if not padding.any() or padding.all():
@@ -115,12 +138,12 @@ def windowed(values: Array, dataset: Any, frame: int) -> NDArray[np.uint8]:
     """Modality values -> 0..255 through the first VOI window or table (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     item = functional(dataset, frame, "FrameVOILUTSequence")
     source = dataset if item is None else item
-    centre, width = _first(source.get("WindowCenter")), _first(source.get("WindowWidth"))
+    centre, width = _first(value(source, "WindowCenter")), _first(value(source, "WindowWidth"))
     if centre is None or width is None:
         if "VOILUTSequence" not in source:
             raise BadInput("has no window in its header", "Give --window CENTRE,WIDTH.")
         return _looked_up(values, source)
-    law = str(source.get("VOILUTFunction") or "LINEAR").strip()
+    law = str(value(source, "VOILUTFunction") or "LINEAR").strip()
     x = values.astype(np.float64)
     if law == "SIGMOID" and width > 0:
         with np.errstate(over="ignore"):

@@ -60,7 +60,8 @@ REGIONS = {
 # Preambles that may stand before "DICM": none, or a TIFF header (PS3.10 7.1). A program header there is CVE-2019-11687.
 PREAMBLES = (b"\0\0\0\0", b"II*\0", b"MM\0*")
 
-NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+LITTLE = frozenset(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+NATIVE = LITTLE | {"1.2.840.10008.1.2.2"}
 DEFLATED = "1.2.840.10008.1.2.1.99"
 PACKED = {
     "1.2.840.10008.1.2.4.50": "JPEG baseline",
