@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mgdm_cli.commands import evaluate, leaking
 from mgdm_cli.commands.modelling import Source, prepare
@@ -21,6 +23,15 @@ GRADES = ("grade0", "grade1", "grade2", "grade3")
 REAL = dict(zip(GRADES, (90, 50, 30, 20), strict=True))
 MADE = dict.fromkeys(GRADES, 20)
 SIZE, SEEN = 32, 96
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Work this small is quicker on one thread, most of all where other work runs beside it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
