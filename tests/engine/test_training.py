@@ -16,7 +16,7 @@ import torch
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import weights
 from mgdm_cli.engine.preparing import pictures
-from mgdm_cli.engine.pretraining import _resume, pretrain, save_checkpoint
+from mgdm_cli.engine.pretraining import resume, pretrain, save_checkpoint
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
 from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
@@ -54,7 +54,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
                 break
         save_checkpoint(tmp_path, other)
         again = new_like(state, {k: torch.zeros_like(v) for k, v in fresh.items()}, settings)
-        assert list(_resume(tmp_path, again)) == [f"continuing at step {stop}"]
+        assert list(resume(tmp_path, again)) == [f"continuing at step {stop}"]
         drain(train(again, data, holdout, settings, warp=WarpSettings()))
         for name, tensor in finished(state, settings).items():
             assert torch.equal(tensor, finished(again, settings)[name]), name
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     data_bytes = bytearray(files[-1].read_bytes())
     data_bytes[-1] ^= 1
     files[-1].write_bytes(data_bytes)
-    said = list(_resume(tmp_path, state))
+    said = list(resume(tmp_path, state))
     assert "damaged" in said[0]
     assert said[1] == "continuing at step 2"
 

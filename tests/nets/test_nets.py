@@ -53,5 +53,7 @@ def test_the_classifier_divides_by_its_temperature_when_judging_only() -> None:
     cold = net(x, sigma)
     net.get_buffer("temperature").fill_(2.0)
     assert torch.allclose(net(x, sigma), cold / 2)
-    net.training = True  # the net alone: its batch norms keep to their running statistics, so that only the temperature differs
+    net.training = (
+        True  # the net alone: its batch norms keep to their running statistics, so that only the temperature differs
+    )
     assert torch.allclose(net(x, sigma), cold)
