@@ -16,7 +16,7 @@ import torch
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import weights
 from mgdm_cli.engine.preparing import pictures
-from mgdm_cli.engine.pretraining import resume, pretrain, save_checkpoint
+from mgdm_cli.engine.pretraining import pretrain, resume, save_checkpoint
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
 from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
