@@ -114,7 +114,7 @@ def _read(path: Path) -> Base:
     header = weights.header_of(path)
     if header.get("kind") != KIND:
         raise BadInput(f"model: {path.name}: is no base model", "Remove it from the folder of base models.")
-    unet = {key: tuple(value) if isinstance(value, list) else value for key, value in header["unet"].items()}
+    unet: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["unet"].items()}
     return Base(
         path.stem, path, UNetSettings(**unet), int(header["size"]), int(header["seen"]), str(header["licence"]),
         tuple(header["sources"]), tuple(header["classes"]),

@@ -101,7 +101,8 @@ def _classifier_loss(
 def exposed(x0: Tensor, by: Tensor) -> Tensor:
     """x0 (B, C, H, W) in [-1, 1] as another machine might have recorded it; `by` (3, B, 1, 1, 1): gamma, contrast, brightness."""
     gamma, contrast, brightness = by
-    return (((x0 + 1) / 2).clamp(0, 1) ** gamma.exp() * (0.5 * contrast).exp() + 0.1 * brightness) * 2 - 1
+    light: Tensor = ((x0 + 1) / 2).clamp(0, 1) ** gamma.exp() * (0.5 * contrast).exp() + 0.1 * brightness
+    return light * 2 - 1
 
 
 def sigmas(n: int, between: tuple[float, float], generator: torch.Generator) -> Tensor:

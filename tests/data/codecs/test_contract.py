@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,9 @@ AFFINE = ((-0.5, 0.0, 0.0, 10.0), (0.0, 0.0, 2.0, -20.0), (0.0, -0.75, 0.0, 30.0
 
 def forms(name: str, dtype: str, channels: int) -> Form:
     place = name in ("dicom", "nifti")
-    medical = {"modality": "CT", "body_part": "CHEST"} if name == "dicom" else {}
     spacing, affine = ((0.75, 0.5), AFFINE) if place else (None, None)
-    return Form(name, dtype, channels, 13, 10, spacing, affine, **medical)
+    form = Form(name, dtype, channels, 13, 10, spacing, affine)
+    return replace(form, modality="CT", body_part="CHEST") if name == "dicom" else form
 
 
 def test_every_name_is_tested() -> None:
