@@ -76,7 +76,7 @@ class _Crew:
             self._hire()
         left = len(self._lines)
         while left:
-            for key, _ in self._selector.select(timeout=1.0):
+            for key, _ in self._selector.select(timeout=self._until_patience_ends()):
                 for index, one in self._heard(key.data):
                     left -= 1
                     yield index, one
@@ -84,6 +84,11 @@ class _Crew:
                 worker.process.kill()
                 left -= 1
                 yield worker.has[0], self._replaced(worker, f"it took longer than {self._limits.wait:g} s")
+
+    def _until_patience_ends(self) -> float:
+        """Seconds until the first worker has had its time; a second at most."""
+        ends = [worker.patience - time.monotonic() for worker in self._workers if worker.has]
+        return min([1.0, *(max(left, 0.0) for left in ends)])
 
     def _hire(self) -> None:
         worker = _Worker(json.dumps(self._order).encode() + b"\n")
