@@ -121,13 +121,19 @@ def logits_of(net: Classifier, x0: Tensor, *, sigma: float = CLEAN, batch: int =
 
 
 def calibrate(net: Classifier, data: Pictures) -> float:
-    """Set the temperature that minimises the holdout's log loss (Guo et al. 2017); returns it."""
+    """Set the temperature that minimises the holdout's log loss (Guo et al. 2017); returns it.
+
+    One more image counts as a mistake (the rule of succession): a holdout without any would otherwise ask for certainty, under which
+    no entropy is left to measure or to follow.
+    """
     if len(data.label) == 0:
         return 1.0
     net.get_buffer("temperature").fill_(1.0)
     logits = logits_of(net, data.x0)
     options = torch.logspace(-0.7, 1.3, 81)
-    losses = torch.stack([F.cross_entropy(logits / t, data.label) for t in options])
+    classes, mistaken = logits.shape[-1], 1 / (len(data.label) + 2)
+    smooth = mistaken * classes / (classes - 1)
+    losses = torch.stack([F.cross_entropy(logits / t, data.label, label_smoothing=smooth) for t in options])
     best = float(options[int(losses.argmin())])
     net.get_buffer("temperature").fill_(best)
     return best
