@@ -55,7 +55,7 @@ def judges_of(prepared: Prepared, folder: Path, seen: int) -> tuple[list[Classif
     for seed in range(JUDGES):
         net = new_classifier(settings, device, seed=1000 + seed)
         for _ in train_classifier(
-            net, data, ClassifySettings(seen, NEARLY_CLEAN, seed=1000 + seed), warp=CLASSIFIER_WARP
+            net, data, ClassifySettings(seen, NEARLY_CLEAN, seed=1000 + seed, told=False), warp=CLASSIFIER_WARP
         ):
             pass
         calibrate(net, holdout)

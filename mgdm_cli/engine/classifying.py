@@ -26,13 +26,17 @@ NEARLY_CLEAN = (CLEAN, 0.15)
 
 @dataclass(frozen=True)
 class ClassifySettings:
-    """`between`: sigmas met in training, log-uniform, and half of the draws at the lower end."""
+    """`between`: sigmas met in training, log-uniform, and half of the draws at the lower end.
+
+    `told`: whether the net is told which. A guide is, a judge is not: a finished image is said to be clean and may hold noise.
+    """
 
     seen: int
     between: tuple[float, float]
     batch: int = 16
     rate: float = 1e-3
     smooth: float = 0.05
+    told: bool = True
     exposure: float = 0.15  # spread of log gamma; contrast varies by half and brightness by a tenth of it
     seed: int = 0
 
@@ -94,7 +98,10 @@ def _classifier_loss(
     eps = torch.randn(x0.shape, generator=generator).to(device)
     net.train()
     with seeded(settings.seed * 1_000_003 + step, device), bf16(device):
-        logits = net(x0 + sigma[:, None, None, None] * eps, sigma)
+        logits = net(
+            x0 + sigma[:, None, None, None] * eps,
+            sigma if settings.told else torch.full_like(sigma, settings.between[0]),
+        )
     return F.cross_entropy(logits, data.label[pick], label_smoothing=settings.smooth)
 
 

@@ -168,7 +168,7 @@ def _train(
     settings = ClassifierSettings(channels, len(prepared.classes), float(data.x0.std()), patch=patch)
     torch.manual_seed(seed + SALT + index)
     net = Classifier(settings).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    work = ClassifySettings(seen, NEARLY_CLEAN, seed=seed + SALT + index)
+    work = ClassifySettings(seen, NEARLY_CLEAN, seed=seed + SALT + index, told=False)
     for tick in train_classifier(net, data, work, warp=WarpSettings(probability=0.5)):
         yield Progress(index, min(tick.seen, seen))
     save_classifier(path, net, {"key": key, "seen": seen})

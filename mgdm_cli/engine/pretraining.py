@@ -64,7 +64,8 @@ def pretrain(
     holdout = pictures(prepared, prepared.splits.holdout, device)
     for index, (name, file, between) in enumerate((("guide", GUIDE, NOISE_AWARE), ("judge", JUDGE, NEARLY_CLEAN))):
         if not (folder / file).is_file():
-            classify = ClassifySettings(settings.classifier_seen, between, seed=settings.train.seed + 11 * (index + 1))
+            seed = settings.train.seed + 11 * (index + 1)
+            classify = ClassifySettings(settings.classifier_seen, between, seed=seed, told=name == "guide")
             net = new_classifier(settings, device, seed=classify.seed)
             data = pictures(prepared, halves[index], device)
             for tick in train_classifier(net, data, classify, warp=CLASSIFIER_WARP):
