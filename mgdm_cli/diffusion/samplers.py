@@ -25,14 +25,8 @@ def euler(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: Randn
 
 
 def heun(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike) -> Iterator[Tensor]:
-    """Second order, two evaluations a step but the last (Karras et al. 2022, algorithm 1)."""
-    for sigma, to in pairwise(sigmas):
-        slope = (x - denoise(x, sigma)) / sigma
-        there = x + (to - sigma) * slope
-        if to > 0:
-            slope = (slope + (there - denoise(there, to)) / to) / 2
-        x = x + (to - sigma) * slope
-        yield x
+    """Second order, two evaluations a step but the last (Karras et al. 2022, algorithm 1): `churn` that adds no noise."""
+    return churn(denoise, x, sigmas, randn_like=randn_like, churn=0.0)
 
 
 def ddim(
