@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from mgdm_cli.commands import evaluate, leaking
 from mgdm_cli.commands.modelling import Source, prepare
@@ -17,21 +15,14 @@ from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.errors import GATE, BadInput, OtherPlan
 from mgdm_cli.metrics.copies import CopyScorer
-from tests.tiny import CPU, tiny_run
+from tests.tiny import CPU, one_thread, tiny_run
+
+__all__ = ["one_thread"]
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
 REAL = dict(zip(GRADES, (90, 50, 30, 20), strict=True))
 MADE = dict.fromkeys(GRADES, 20)
 SIZE, SEEN = 32, 96
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Work this small is quicker on one thread, most of all where other work runs beside it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

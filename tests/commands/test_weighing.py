@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from mgdm_cli.commands import evaluate
 from mgdm_cli.commands.modelling import Source, prepare
@@ -16,17 +14,11 @@ from mgdm_cli.commands.weighing import Asked, estimate, verdicts_of, weigh
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, UsageError
-from tests.tiny import CPU
+from tests.tiny import CPU, one_thread
+
+__all__ = ["one_thread"]
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

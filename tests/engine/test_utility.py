@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from mgdm_cli.engine.training import Pictures
 from mgdm_cli.engine.utility import Arm, Bench, Cell, CellSettings, planned, run_cells, table
 from mgdm_cli.engine.utility_jobs import run_cells_with
 from mgdm_cli.metrics.utility import Gain, gain
+from tests.tiny import one_thread
+
+__all__ = ["one_thread"]
 
 NETS = ("lenet", "resnet")
 SEEDS = 2
@@ -33,15 +35,6 @@ def toy(each: int, seed: int) -> Pictures:
     spot = 0.9 * torch.exp(-apart / 8)
     x0 = spot + 0.45 * torch.randn(len(label), 16, 16, generator=generator) - 0.3
     return Pictures(x0[:, None].clamp(-1, 1), label)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Steps this small are quicker on one thread, and their bits are the same on any machine's number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
