@@ -206,8 +206,11 @@ def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torc
                 console.say(event.note)
                 continue
             if event.what != current:
-                current, at = event.what, 0
-                bars[current] = open_bar(titles[current], event.of)
+                current = event.what
+                at = (
+                    event.seen if event.loss is None else 0
+                )  # learnt before: it counts, but not for the time that is left
+                bars[current] = open_bar(titles[current], event.of, at)
             note = event.note or (f"loss {event.loss:.4f}" if event.loss is not None else "")
             if event.holdout is not None:
                 note = f"loss {event.loss:.4f}, holdout {event.holdout:.4f}"
@@ -224,8 +227,8 @@ def _bars() -> Iterator[Any]:
 
     with ExitStack() as stack:
 
-        def open_bar(title: str, total: int) -> console.Bar:
+        def open_bar(title: str, total: int, done: int) -> console.Bar:
             stack.close()
-            return stack.enter_context(console.progress(title, total, "images"))
+            return stack.enter_context(console.progress(title, total, "images", done=done))
 
         yield open_bar

@@ -41,7 +41,10 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.safetensors")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened while a run was trained: `what` is "guide", "judge", "denoiser" or "note"."""
+    """Something that happened while a run was trained: `what` is "guide", "judge", "denoiser" or "note".
+
+    Without a loss and a note: training begins, and `seen` were consumed before.
+    """
 
     what: str
     seen: int = 0
@@ -92,6 +95,7 @@ def _denoiser(
     for note in resume(folder, state):
         yield Event("note", note=note)
     saved, goal = time.monotonic(), settings.train.seen
+    yield Event("denoiser", state.step * settings.train.batch, goal)
     try:
         for tick in train(state, data, holdout, settings.train, warp=settings.warp):
             yield Event("denoiser", tick.seen, goal, tick.loss, tick.holdout)

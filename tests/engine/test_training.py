@@ -87,6 +87,23 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert said[1] == "continuing at step 2"
 
 
+def test_a_continued_training_says_first_what_was_learnt_before(tmp_path: Path) -> None:
+    """The first event of the denoiser holds the images of the earlier run, so that the time left is told from new ones alone."""
+    prepared, settings = tiny_run(tmp_path / "run", tiny_set(tmp_path / "set"), trained=False, seen=800)
+    for stop in (0, 160):
+        first = None
+        events = pretrain(tmp_path / "run", prepared, settings, CPU)
+        for event in events:
+            if event.what != "denoiser":
+                continue
+            first = first or event
+            if event.seen >= 160 + stop:
+                break
+        events.close()  # type: ignore[attr-defined]
+        assert first is not None
+        assert (first.seen, first.loss) == (stop, None)
+
+
 def test_training_stops_when_the_holdout_turns_up(begun: tuple[TrainState, Pictures, Pictures, TrainSettings]) -> None:
     """A holdout that is pure noise gets worse as the net learns the data: the best average is kept, not the last."""
     state, data, _, settings = begun
