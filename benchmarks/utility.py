@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=300, help="images of each arm")
     parser.add_argument("--model", type=Path, help="a trained run; else one is trained within --budget")
     parser.add_argument("--budget", default="30m", help="of the training of the model")
+    parser.add_argument("--seen", type=int, help="length of that training in images, instead of --budget")
+    parser.add_argument("--base", default="auto", help="none where the base model has learnt from this very set")
     parser.add_argument("--made", default="gen,select,guided", help=f"of {', '.join(MADE)}")
     parser.add_argument("--strength", type=float, default=STRENGTH, help="of the guidance")
     parser.add_argument("--nets", default="quick")
@@ -98,7 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = {name: asked.out / name for name in asked.made.split(",")}
     for name, folder in made.items():
         wanted = Wanted(asked.n, **{"strength": asked.strength, **MADE[name]})
-        augment.run(source, wanted, out=folder, model=asked.model, budget=asked.budget, device=asked.device)
+        augment.run(
+            source, wanted, out=folder, model=asked.model, budget=None if asked.seen else asked.budget, seen=asked.seen,
+            base=asked.base,
+            device=asked.device,
+        )  # fmt: skip
     arms = ",".join((*CONTROLS, *(f"{name}={folder}" for name, folder in made.items())))
     table = Asked.of(arms, asked.nets, asked.seeds, asked.net_steps, seconds_of(asked.table_budget), asked.jobs)
     last = list(made)[-1]
