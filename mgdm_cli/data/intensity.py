@@ -123,7 +123,9 @@ class _Pool:
         self.highs.append(float(np.percentile(values, TOP, method="higher")))
         if image.form.dtype != "float32":
             levels = np.clip(np.rint(values), -_LEVELS // 2, _LEVELS // 2 - 1).astype(np.int64)
-            self._counts += np.bincount(levels + _LEVELS // 2, minlength=_LEVELS)
+            lowest = int(levels.min())
+            counts = np.bincount(levels - lowest)
+            self._counts[lowest + _LEVELS // 2 :][: counts.size] += counts
         else:
             step = -(-values.size // _KEPT)
             self._loose.append(np.append(values[::step], values.max()).astype(np.float32))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from mgdm_cli.data.codecs import Ask, Codec, Part, sniff
 from mgdm_cli.data.codecs.base import NOTHING
 from mgdm_cli.data.image import Form, Image
 from mgdm_cli.errors import BadInput, MgdmError, UsageError
+
+_FIRST, _PIECE = 1 << 16, 1 << 20  # bytes that are hashed at a time: most files are small
+_FIELDS = tuple(field.name for field in fields(Form))
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,11 @@ def check_shape(image: Image, form: Form) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with path.open("rb", buffering=0) as opened:
+        digest = hashlib.sha256(opened.read(_FIRST))
+        while piece := opened.read(_PIECE):
+            digest.update(piece)
+        return digest.hexdigest()
 
 
 # The form as JSON
@@ -111,7 +117,12 @@ def answer(path: Path, wish: Wish) -> bytes:
             [part.index, place, part.label, part.patient, part.split, part.sha256, sorted(part.flags), part.group]
         )
     sights = None if proof.sights is None else [[s.low, s.high, s.digest] for s in proof.sights]
-    document = {"forms": [vars(form) for form in forms], "parts": rows, "sha256": proof.sha256, "sights": sights}
+    document = {
+        "forms": [[getattr(form, name) for name in _FIELDS] for form in forms],
+        "parts": rows,
+        "sha256": proof.sha256,
+        "sights": sights,
+    }
     return json.dumps(document).encode()
 
 
@@ -121,7 +132,7 @@ def proof_of(line: bytes) -> Proof:
     if "message" in document:
         kind = UsageError if document["code"] == UsageError.exit_code else BadInput
         raise kind(document["message"], document["hint"], exit_code=document["code"])
-    forms = [Form(**{name: _tuples(value) for name, value in form.items()}) for form in document["forms"]]
+    forms = [Form(*map(_tuples, form)) for form in document["forms"]]
     parts = tuple(
         Part(index, forms[place], label, patient, split, sha256, frozenset(flags), group)
         for index, place, label, patient, split, sha256, flags, group in document["parts"]
@@ -136,4 +147,4 @@ def wish_of(document: Mapping[str, Any]) -> Wish:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if type(value) is list else value

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 _SIDE_SUFFIXES = {
     *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".html", ".htm"),
@@ -32,22 +31,27 @@ def walk(root: Path) -> Found:
     files: list[str] = []
     refused: list[tuple[str, str]] = []
     others = 0
-    for folder, names, leaves in os.walk(root, followlinks=False):
-        here = Path(folder)
-        for name in sorted(names):
-            if (here / name).is_symlink():
-                refused.append((_relative(here / name, root), "is a link to a folder"))
-        names[:] = sorted(name for name in names if not name.startswith(".") and not (here / name).is_symlink())
-        for leaf in leaves:
-            path = _relative(here / leaf, root)
-            if _is_other(leaf):
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(root / folder) as entries:
+                inside = list(entries)
+        except OSError:
+            refused.append((folder.rstrip("/") or ".", "is a folder that cannot be read"))
+            continue
+        for entry in inside:
+            path = folder + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting += [] if entry.name.startswith(".") else [path + "/"]
+            elif entry.is_symlink() and _is_folder(entry):
+                refused.append((path, "is a link to a folder"))
+            elif _is_other(entry.name):
                 others += 1
-                continue
-            why = _why_not(here / leaf, root)
-            if why is None:
-                files.append(path)
-            else:
+            elif (why := _why_not(entry, root)) is not None:
                 refused.append((path, why))
+            else:
+                files.append(path)
     return Found(tuple(sorted(files)), tuple(sorted(refused)), others)
 
 
@@ -59,31 +63,41 @@ def is_archive(path: Path) -> bool:
     return zipped or head[257:262] == b"ustar" or path.name.casefold().endswith(_ARCHIVES)
 
 
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def _is_other(name: str) -> bool:
-    pure = PurePosixPath(name.casefold())
-    words = pure.stem.replace("_", " ").replace("-", " ").split()
-    plain = pure.suffix == "" and bool(words) and words[0] in _SIDE_NAMES
-    return name.startswith(".") or pure.suffix in _SIDE_SUFFIXES or name.casefold() in _SIDE_NAMES or plain
+    folded = name.casefold()
+    if name.startswith(".") or folded in _SIDE_NAMES:
+        return True
+    stem, dot, suffix = folded.rpartition(".")
+    if stem and dot:
+        return "." + suffix in _SIDE_SUFFIXES
+    words = folded.replace("_", " ").replace("-", " ").split()
+    return bool(words) and words[0] in _SIDE_NAMES
 
 
-def _why_not(path: Path, root: Path) -> str | None:
+def _why_not(entry: os.DirEntry[str], root: Path) -> str | None:
     """Why a directory entry is not to be opened, or None."""
-    name = path.name
-    if any(0xDC80 <= ord(c) <= 0xDCFF for c in name):
-        return "has a name that is not UTF-8"
-    if any(ord(c) < 32 or ord(c) == 127 for c in name):
-        return "has control characters in its name"
+    name = entry.name
+    if not name.isprintable():
+        if any(0xDC80 <= ord(c) <= 0xDCFF for c in name):
+            return "has a name that is not UTF-8"
+        if any(ord(c) < 32 or ord(c) == 127 for c in name):
+            return "has control characters in its name"
     try:
-        if path.is_symlink() and not path.resolve(strict=True).is_relative_to(root):
+        if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(root):
             return "is a link that leaves the input folder"
-        mode = path.stat().st_mode
+        regular = entry.is_file()
+        if not regular:
+            entry.stat()  # tells a broken link
     except (OSError, RuntimeError):
         return "is a broken link or cannot be looked at"
-    if not stat.S_ISREG(mode):
+    if not regular:
         return "is not a regular file"
     if name.casefold().endswith(_ARCHIVES):
         return "is an archive; unpack it"

@@ -10,10 +10,11 @@ from typing import Any
 
 from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
-from mgdm_cli.data.codecs.dicom_head import Header, form_of, header, value
+from mgdm_cli.data.codecs.dicom_head import Header, form_of, header
 from mgdm_cli.data.codecs.dicom_out import dicom_file
 from mgdm_cli.data.codecs.dicom_out import settled as settled_values
 from mgdm_cli.data.codecs.dicom_pixels import physical
+from mgdm_cli.data.codecs.dicom_skim import full, value
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.data.labels import patient_digest
 from mgdm_cli.errors import BadInput, UsageError
@@ -94,8 +95,9 @@ def _state(path: Path, ask: Ask) -> tuple[Path, int, int, Ask]:
 
 
 def _flags(dataset: Any) -> frozenset[str]:
-    kinds = [str(value).strip() for value in value(dataset, "ImageType") or []]
-    said = str(dataset.get((0x0008, 0x001C)).value) if (0x0008, 0x001C) in dataset else ""
+    stored = value(dataset, "ImageType") or []
+    kinds = [str(kind).strip() for kind in ([stored] if isinstance(stored, str) else stored)]
+    said = str(value(dataset, "SyntheticData", ""))
     makers = value(dataset, "ContributingEquipmentSequence") or []
     purposes = [code for maker in makers for code in value(maker, "PurposeOfReferenceCodeSequence") or []]
     codes = {str(code.get("CodeValue", "")) for code in purposes}
@@ -117,7 +119,7 @@ def _label(dataset: Any, name: str | None) -> str | None:
             tag = int(text, 16)
         except ValueError as fault:
             raise UsageError(f"--label-tag: {name!r} is no DICOM attribute", "Give a keyword or gggg,eeee.") from fault
-    element = dataset.get(tag)
+    element = full(dataset).get(tag)
     try:
         vr = dictionary_VR(tag)
     except KeyError:

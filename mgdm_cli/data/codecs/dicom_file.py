@@ -7,46 +7,108 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass, replace
-from io import BytesIO
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mgdm_cli.data.codecs.base import MAX_BYTES, too_large
-from mgdm_cli.data.codecs.dicom_terms import DEFLATED, JPEG_LOSSLESS, MEDIA_DIRECTORY, NATIVE, PACKED, PREAMBLES
+from mgdm_cli.data.codecs.dicom_skim import (
+    FIRST_PIXELS,
+    LONG,
+    PIXELS,
+    SHORT,
+    UNDEFINED,
+    Place,
+    Short,
+    Skim,
+    Strange,
+    walk,
+)
+from mgdm_cli.data.codecs.dicom_terms import (
+    DEFLATED,
+    IMPLICIT,
+    JPEG_LOSSLESS,
+    MEDIA_DIRECTORY,
+    NATIVE,
+    PACKED,
+    PREAMBLES,
+    SKIMMED,
+)
 from mgdm_cli.errors import BadInput
 
-PIXELS = {0x7FE00008: "float", 0x7FE00009: "double", 0x7FE00010: "whole"}
-UNDEFINED = 0xFFFFFFFF
 _END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0"  # (FFFE,E0DD), PS3.5 A.4
 _START = 132  # preamble and "DICM", PS3.10 7.1
-_LONG = frozenset(
-    [b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"UC", b"UR"]
-)  # 4 bytes of length, PS3.5 7.1.2
+_FIRST_READ = 16_384  # bytes: most headers are shorter
+_TAIL = 4096  # bytes at the end of a file, where the end mark of compressed pixel data is looked for first
+_MAX_HEADER = 1 << 26  # bytes: a longer one is left to pydicom
 _MAX_META = 64  # elements of group 0002; the standard knows 17
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an element of pixel data is: tag, offset in the file, stated length, bytes of its head, bytes after that."""
-
-    tag: int
-    at: int
-    length: int
-    head: int
-    room: int = 0
 
 
 @dataclass(frozen=True)
 class Opened:
     """A data set without its pixel data (a deflated one has them), its transfer syntax, and where the pixels are."""
 
-    dataset: Any
+    dataset: Any  # a Skim, or a data set of pydicom
     syntax: str
     place: Place | None
 
 
 def opened(path: Path, limit: int = MAX_BYTES) -> Opened:
     """Reads all in front of the pixel data. BadInput for program headers, unknown or undecodable transfer syntaxes."""
+    with path.open("rb", buffering=0) as file:
+        data = file.read(_FIRST_READ)
+        if not data.startswith(PREAMBLES):
+            raise BadInput("starts with a program header or unknown bytes before its DICM mark; refused")
+        syntax, behind = _syntax(data)
+        if syntax == DEFLATED:
+            file.seek(behind)
+            return _inflated(file.readall(), limit)
+        size = file.seek(0, os.SEEK_END)
+        found = _skimmed(file, data, behind, syntax, size) if syntax in SKIMMED else None
+        if found is None:
+            found = _parsed(path, syntax, size)
+        if found.place is not None and found.place.length == UNDEFINED:
+            _check_end(file, found.place.at, size)
+    return found
+
+
+def _skimmed(file: FileIO, data: bytes, at: int, syntax: str, size: int) -> Opened | None:
+    """None where pydicom should read the file. More of it is read where the header is longer than `data`."""
+    path = Path(str(file.name))
+    while True:
+        try:
+            places, pixels = walk(data, at, syntax == IMPLICIT)
+        except Short:
+            if len(data) >= min(size, _MAX_HEADER):
+                return None
+            file.seek(0)
+            data = _read(file, min(size, 8 * len(data)))
+            continue
+        except Strange:
+            return None
+        break
+    skim = Skim(data, places, lambda: _dataset(path)[0])
+    if pixels is None:
+        return Opened(skim, syntax, None)
+    return Opened(skim, syntax, replace(pixels, room=size - pixels.at - pixels.head))
+
+
+def _read(file: FileIO, count: int) -> bytes:
+    """`count` bytes from here, or all that are left."""
+    parts = []
+    while count > 0 and (part := file.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _parsed(path: Path, syntax: str, size: int) -> Opened:
+    """What pydicom reads in front of the pixel data."""
+    dataset, place = _dataset(path)
+    return Opened(dataset, syntax, None if place is None else replace(place, room=size - place.at - place.head))
+
+
+def _dataset(path: Path) -> tuple[Any, Place | None]:
     from pydicom.filereader import read_partial
 
     found: list[Place] = []
@@ -54,25 +116,20 @@ def opened(path: Path, limit: int = MAX_BYTES) -> Opened:
     def stop(tag: Any, vr: str | None, length: int) -> bool:
         if int(tag) in PIXELS:
             found.append(Place(int(tag), 0, length, 8 if vr is None else 12))  # PS3.5 7.1
-        return int(tag) >= 0x7FE00008
+        return int(tag) >= FIRST_PIXELS
 
     with path.open("rb") as file:
-        if not file.read(_START).startswith(PREAMBLES):
-            raise BadInput("starts with a program header or unknown bytes before its DICM mark; refused")
-        syntax, behind = _syntax(file)
-        if syntax == DEFLATED:
-            return _inflated(file, behind, limit)
-        file.seek(0)
         dataset = read_partial(file, stop_when=stop)
-        if not found:
-            return Opened(dataset, syntax, None)
-        at = file.tell()
-        place = replace(found[0], at=at, room=file.seek(0, os.SEEK_END) - at - found[0].head)
-        if place.length == UNDEFINED:
-            file.seek(at)
-            if file.read().rfind(_END_OF_SEQUENCE) < 0:
-                raise BadInput("is cut short: its compressed pixel data have no end mark")
-    return Opened(dataset, syntax, place)
+        return dataset, replace(found[0], at=file.tell()) if found else None
+
+
+def _check_end(file: FileIO, at: int, size: int) -> None:
+    """Compressed pixel data have an end mark, most often at the end of the file."""
+    for start in (max(at, size - _TAIL), at):
+        file.seek(start)
+        if file.readall().rfind(_END_OF_SEQUENCE) >= 0:
+            return
+    raise BadInput("is cut short: its compressed pixel data have no end mark")
 
 
 def with_pixels(dataset: Any, place: Place, path: Path) -> Any:
@@ -88,26 +145,26 @@ def with_pixels(dataset: Any, place: Place, path: Path) -> Any:
     return dataset
 
 
-def _syntax(file: BinaryIO) -> tuple[str, int]:
+def _syntax(data: bytes) -> tuple[str, int]:
     """(transfer syntax, offset behind the file meta information), read without unpacking anything (PS3.10 7.1)."""
     values: dict[int, bytes] = {}
     at = _START
     for _ in range(_MAX_META):
-        file.seek(at)
-        head = file.read(12)
+        head = data[at : at + 12]
         if len(head) < 8:
             raise BadInput("is cut short: it ends inside its file header")
         group, element, kind, length = struct.unpack_from("<HH2sH", head)
         if group != 2:
             break
         skip = 8
-        if kind in _LONG:
+        if kind not in LONG and kind not in SHORT:
+            raise BadInput("is damaged: its file header holds an element of no known kind")
+        if kind in LONG:
             if len(head) < 12:
                 raise BadInput("is cut short: it ends inside its file header")
             skip, (length,) = 12, struct.unpack_from("<I", head, 8)
         if length <= 64:
-            file.seek(at + skip)
-            values[element] = file.read(length)
+            values[element] = data[at + skip : at + skip + length]
         at += skip + length
     if _uid(values.get(0x0002)) == MEDIA_DIRECTORY:
         raise BadInput("is a DICOMDIR, an index without images")
@@ -130,13 +187,12 @@ def _uid(value: bytes | None) -> str:
     return (value or b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
-def _inflated(file: BinaryIO, start: int, limit: int) -> Opened:
+def _inflated(packed: bytes, limit: int) -> Opened:
     """The data set of a deflated file (PS3.5 A.5), never more than `limit` bytes of it."""
     from pydicom.filereader import read_dataset
 
-    file.seek(start)
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = engine.decompress(file.read(), limit)
+    plain = engine.decompress(packed, limit)
     if engine.unconsumed_tail:
         raise too_large(f"would unpack to {limit} bytes or more", limit)
     if not engine.eof:

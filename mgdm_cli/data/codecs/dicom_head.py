@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgdm_cli.data.codecs.base import MAX_BYTES, check_size, too_large
-from mgdm_cli.data.codecs.dicom_file import PIXELS, UNDEFINED, Place, opened
+from mgdm_cli.data.codecs.dicom_file import opened
+from mgdm_cli.data.codecs.dicom_skim import PIXELS, UNDEFINED, Place, has, value
 from mgdm_cli.data.codecs.dicom_terms import (
     BODY_PARTS,
     KINDS,
@@ -28,9 +28,9 @@ MAX_FRAMES = 65_536  # of one file
 
 @dataclass(frozen=True)
 class Header:
-    """A parsed data set, up to its pixel data, and what is known of those."""
+    """A data set up to its pixel data, and what is known of those."""
 
-    dataset: Any
+    dataset: Any  # for `value`; `full` makes one of pydicom's of it
     syntax: str
     rows: int
     columns: int
@@ -53,7 +53,7 @@ def header(path: Path, limit: int = MAX_BYTES) -> Header:
         if not isinstance(value(dataset, name), int):
             raise BadInput("has no image size")
     samples = int(value(dataset, "SamplesPerPixel", 1) or 1)
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    rows, columns = (int(value(dataset, name)) for name in ("Rows", "Columns"))
     frames = max(1, int(value(dataset, "NumberOfFrames", 1) or 1))
     if min(rows, columns) < 1:
         raise BadInput("has no image size")
@@ -123,7 +123,7 @@ def _check_length(head: Header) -> None:
 def _dtype(head: Header, frame: int) -> str:
     """The narrowest Form.dtype for the rescaled values that the header allows."""
     dataset = head.dataset
-    if head.pixels != "whole" or "ModalityLUTSequence" in dataset:
+    if head.pixels != "whole" or has(dataset, "ModalityLUTSequence"):
         return "float32" if head.pixels != "whole" else "uint16"
     if value(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
         return "uint8"
@@ -147,6 +147,8 @@ def _dtype(head: Header, frame: int) -> str:
 
 def functional(dataset: Any, frame: int, name: str) -> Any:
     """The item of a functional group macro for a frame (enhanced multi-frame objects), or None."""
+    if not (has(dataset, "SharedFunctionalGroupsSequence") or has(dataset, "PerFrameFunctionalGroupsSequence")):
+        return None
     shared = value(dataset, "SharedFunctionalGroupsSequence")
     own = value(dataset, "PerFrameFunctionalGroupsSequence")
     for groups in ([own[frame]] if own is not None and frame < len(own) else []) + list(shared or []):
@@ -192,30 +194,3 @@ def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tu
     if not all(math.isfinite(v) for row in rows for v in row) or not volume > 1e-12:
         return None
     return (*rows, (0.0, 0.0, 0.0, 1.0))
-
-
-@cache
-def _tag(keyword: str) -> tuple[Any, str]:
-    from pydicom.datadict import dictionary_VR, tag_for_keyword
-    from pydicom.tag import Tag
-
-    tag = Tag(tag_for_keyword(keyword))
-    return tag, dictionary_VR(tag)
-
-
-def value(dataset: Any, keyword: str, default: Any = None) -> Any:
-    """The value of an attribute, or `default`: Dataset.get, some times faster for plain numbers and codes."""
-    tag, vr = _tag(keyword)
-    if tag not in dataset:
-        return default
-    item = dataset.get_item(tag)
-    raw = item.value
-    if item.VR in (vr, None) and isinstance(raw, bytes):
-        if vr == "US" and len(raw) == 2:
-            return int.from_bytes(raw, "little" if item.is_little_endian else "big")
-        if vr == "DS" and raw.strip(b" \0"):
-            numbers = [float(text) for text in raw.rstrip(b" \0").split(b"\\")]
-            return numbers[0] if len(numbers) == 1 else numbers
-        if vr in ("CS", "UI") and b"\\" not in raw and raw.isascii():
-            return raw.decode("ascii").rstrip(" \0")
-    return dataset[tag].value

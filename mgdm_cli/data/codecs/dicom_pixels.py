@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mgdm_cli.data.codecs.base import Array
 from mgdm_cli.data.codecs.dicom_file import with_pixels
-from mgdm_cli.data.codecs.dicom_head import Header, functional, rescale, value
+from mgdm_cli.data.codecs.dicom_head import Header, functional, rescale
+from mgdm_cli.data.codecs.dicom_skim import full, has, value
 from mgdm_cli.data.codecs.dicom_terms import JPEG_LOSSLESS, LITTLE, PACKED
 from mgdm_cli.errors import BadInput
 
@@ -23,7 +24,7 @@ def physical(head: Header, path: Path, frame: int, voi: bool = False) -> Array:
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
-        return _eight_bits(np.asarray(apply_color_lut(array, dataset)))
+        return _eight_bits(np.asarray(apply_color_lut(array, full(dataset))))
     if array.ndim == 3:
         return array
     dark_is_high = kind == "MONOCHROME1" and head.pixels == "whole"
@@ -36,7 +37,7 @@ def physical(head: Header, path: Path, frame: int, voi: bool = False) -> Array:
 
 def _stored(head: Header, path: Path, frame: int) -> Array:
     """The stored values of a frame; YBR turned into RGB."""
-    dataset = with_pixels(head.dataset, head.place, path)
+    dataset = with_pixels(full(head.dataset), head.place, path)
     if head.syntax in JPEG_LOSSLESS:
         from pydicom.encaps import get_frame
 
@@ -86,7 +87,7 @@ def _as_declared(array: Array, dataset: Any) -> Array:
         return np.asarray(convert_color_space(array, "YBR_FULL", "RGB"))
     if int(value(dataset, "PixelRepresentation", 0) or 0) != 1:
         return array
-    bits = int(dataset.BitsStored)
+    bits = int(value(dataset, "BitsStored"))
     values = array.astype(np.int32) & ((1 << bits) - 1)
     return np.where(values >> (bits - 1) & 1 == 1, values - (1 << bits), values).astype(np.int16)
 
@@ -94,10 +95,10 @@ def _as_declared(array: Array, dataset: Any) -> Array:
 def _rescaled(head: Header, array: Array, dataset: Any, frame: int) -> Array:
     if head.pixels != "whole":
         return array
-    if "ModalityLUTSequence" in dataset:
+    if has(dataset, "ModalityLUTSequence"):
         from pydicom.pixels.processing import apply_modality_lut
 
-        return np.asarray(apply_modality_lut(array, dataset))
+        return np.asarray(apply_modality_lut(array, full(dataset)))
     slope, intercept = rescale(dataset, frame)
     return array if (slope, intercept) == (1.0, 0.0) else array.astype(np.float64) * slope + intercept
 
@@ -110,7 +111,7 @@ def _eight_bits(colours: Array) -> Array:
 
 def _inverted(array: Array, dataset: Any) -> Array:
     """MONOCHROME1 -> MONOCHROME2: mirrored inside the stored range, so that the type's limits hold."""
-    bits = int(dataset.BitsStored)
+    bits = int(value(dataset, "BitsStored"))
     signed = int(value(dataset, "PixelRepresentation", 0) or 0) == 1
     top = -1 if signed else (1 << bits) - 1
     return top - array.astype(np.int64)
@@ -140,7 +141,7 @@ def windowed(values: Array, dataset: Any, frame: int) -> NDArray[np.uint8]:
     source = dataset if item is None else item
     centre, width = _first(value(source, "WindowCenter")), _first(value(source, "WindowWidth"))
     if centre is None or width is None:
-        if "VOILUTSequence" not in source:
+        if not has(source, "VOILUTSequence"):
             raise BadInput("has no window in its header", "Give --window CENTRE,WIDTH.")
         return _looked_up(values, source)
     law = str(value(source, "VOILUTFunction") or "LINEAR").strip()
@@ -161,8 +162,8 @@ def windowed(values: Array, dataset: Any, frame: int) -> NDArray[np.uint8]:
 def _looked_up(values: Array, source: Any) -> NDArray[np.uint8]:
     from pydicom.pixels.processing import apply_voi
 
-    bits = int(source.VOILUTSequence[0].LUTDescriptor[2])
-    table = np.asarray(apply_voi(np.rint(values).astype(np.int32), source)).astype(np.float64)
+    bits = int(full(source).VOILUTSequence[0].LUTDescriptor[2])
+    table = np.asarray(apply_voi(np.rint(values).astype(np.int32), full(source))).astype(np.float64)
     return np.rint(np.clip(table / ((1 << bits) - 1), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 

@@ -60,7 +60,8 @@ REGIONS = {
 # Preambles that may stand before "DICM": none, or a TIFF header (PS3.10 7.1). A program header there is CVE-2019-11687.
 PREAMBLES = (b"\0\0\0\0", b"II*\0", b"MM\0*")
 
-LITTLE = frozenset(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+IMPLICIT = "1.2.840.10008.1.2"
+LITTLE = frozenset([IMPLICIT, "1.2.840.10008.1.2.1"])
 NATIVE = LITTLE | {"1.2.840.10008.1.2.2"}
 DEFLATED = "1.2.840.10008.1.2.1.99"
 PACKED = {
@@ -77,6 +78,7 @@ PACKED = {
     "1.2.840.10008.1.2.4.203": "HTJ2K",
     "1.2.840.10008.1.2.5": "RLE",
 }
+SKIMMED = LITTLE | frozenset(PACKED)  # whose header is little endian and not packed (PS3.5 A.4)
 JPEG_LOSSLESS = frozenset(["1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"])  # read by jpeg_lossless
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
