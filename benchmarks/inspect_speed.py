@@ -4,7 +4,8 @@
 
 Small DICOM files are made: a CT image each, with the header elements that scanners write. Compared are processor seconds
 of the whole command (start and workers included) with `pydicom.dcmread(stop_before_pixels=True)` over the same files in
-a fresh process, each the best of --repeat. Wall time is told as well: it is what two idle cores can halve.
+a fresh process; the arms take turns, and a ratio is [median, lowest, highest] over the rounds. `bare_pixels` decodes with
+pydicom and hashes nothing. Wall time is told as well: it is what two idle cores can halve.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -79,57 +81,62 @@ def fill(root: Path, files: int, size: int) -> None:
         made.save_as(path, enforce_file_format=True)
 
 
-def cost(code: str, words: list[str], repeat: int) -> dict[str, float]:
-    """Processor and wall seconds (the best), peak MB of the process and of its largest child (the most)."""
-    found: list[tuple[float, float, float, float]] = []
-    for _ in range(repeat):
-        before, start = os.times(), time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", PEAK, code, *words], capture_output=True, text=True, check=False
-        )
-        after, wall = os.times(), time.monotonic() - start
-        if done.returncode not in (0, 65):
-            raise RuntimeError(done.stderr[-2000:])
-        own, child = (int(n) / 1024 for n in done.stderr.rpartition("peak ")[2].split())
-        used = after.children_user - before.children_user + after.children_system - before.children_system
-        found.append((used, wall, own, child))
-    return {
-        "processor_seconds": round(min(row[0] for row in found), 2),
-        "wall_seconds": round(min(row[1] for row in found), 2),
-        "peak_mb": round(max(row[2] for row in found)),
-        "peak_mb_of_a_worker": round(max(row[3] for row in found)),
+def cost(code: str, words: list[str]) -> dict[str, float]:
+    """Processor and wall seconds; peak MB of the process and of its largest child."""
+    before, start = os.times(), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PEAK, code, *words], capture_output=True, text=True, check=False
+    )
+    after, wall = os.times(), time.monotonic() - start
+    if done.returncode not in (0, 65):
+        raise RuntimeError(done.stderr[-2000:])
+    own, child = (int(n) / 1024 for n in done.stderr.rpartition("peak ")[2].split())
+    used = after.children_user - before.children_user + after.children_system - before.children_system
+    return {"processor_seconds": used, "wall_seconds": wall, "peak_mb": own, "peak_mb_of_a_worker": child}
+
+
+def compared(root: Path, repeat: int) -> dict[str, Any]:
+    """All arms in turn, `repeat` times; medians, and each arm's processor time as a multiple of its own round's bare read."""
+    inspect = ["inspect", "--data", str(root), "--quiet"]
+    arms = {
+        "bare_headers": (BARE, [str(root)]),
+        "inspect": (INSPECT, inspect),
+        "inspect_quick": (INSPECT, [*inspect, "--quick"]),
+        "bare_pixels": (READ, [str(root)]),
     }
+    rounds = [{name: cost(*arm) for name, arm in arms.items()} for _ in range(repeat)]
+    table: dict[str, Any] = {}
+    for name in arms:
+        own = [one[name] for one in rounds]
+        table[name] = {key: round(statistics.median(row[key] for row in own), 2) for key in own[0]}
+        for what in ("processor", "wall"):
+            ratios = sorted(one[name][f"{what}_seconds"] / one["bare_headers"][f"{what}_seconds"] for one in rounds)
+            table[name][f"times_bare_headers_{what}"] = [
+                round(v, 2) for v in (statistics.median(ratios), ratios[0], ratios[-1])
+            ]
+    return table
 
 
 def main() -> int:
-    """Prints one JSON document."""
+    """Prints one JSON document, and keeps that of a long run in benchmarks/results."""
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     words.add_argument("--files", type=int, default=10_000)
     words.add_argument("--size", type=int, default=64, help="pixels a side")
-    words.add_argument("--repeat", type=int, default=2)
+    words.add_argument("--repeat", type=int, default=5)
     words.add_argument("--keep", type=Path, help="folder for the files, kept and used again")
     given = words.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         base = given.keep or Path(temporary)
-        document: dict[str, Any] = {"files": given.files, "pixels_a_side": given.size}
-        for name, files in (("whole", given.files), ("tenth", given.files // 10)):
+        document: dict[str, Any] = {"files": given.files, "pixels_a_side": given.size, "rounds": given.repeat}
+        for name, files in (("tenth", given.files // 10), ("whole", given.files)):
             root = base / f"{name}-{files}-{given.size}"
             if not root.exists():
                 fill(root, files, given.size)
-            inspect = ["inspect", "--data", str(root), "--quiet"]
-            document[name] = {
-                "bare_headers": cost(BARE, [str(root)], given.repeat),
-                "bare_pixels": cost(READ, [str(root)], given.repeat),
-                "inspect_quick": cost(INSPECT, [*inspect, "--quick"], given.repeat),
-                "inspect": cost(INSPECT, inspect, given.repeat),
-            }
-        whole = document["whole"]
-        bare = whole["bare_headers"]["processor_seconds"]
-        document["times_a_bare_header_read"] = {
-            name: round(whole[name]["processor_seconds"] / bare, 2)
-            for name in ("bare_pixels", "inspect_quick", "inspect")
-        }
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            document[name] = compared(root, given.repeat)
+    text = json.dumps(document, indent=1) + "\n"
+    sys.stdout.write(text)
+    if given.files >= 10_000:
+        (Path(__file__).parent / "results" / f"inspect_speed_{given.size}.json").write_text(text)
     return 0
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from mgdm_cli.data.codecs import Ask, Codec, Part, sniff
-from mgdm_cli.data.codecs.base import NOTHING
+from mgdm_cli.data.codecs.base import NOTHING, Floats
 from mgdm_cli.data.image import Form, Image
 from mgdm_cli.errors import BadInput, MgdmError, UsageError
 
 _FIRST, _PIECE = 1 << 16, 1 << 20  # bytes that are hashed at a time: most files are small
+_WHOLE = {"u1": (0, 255), "<i2": (-32768, 32767), "<u2": (0, 65535)}
 _FIELDS = tuple(field.name for field in fields(Form))
 
 
@@ -80,10 +81,18 @@ def _chosen(codec: Codec, parts: list[Part], frames: str | None) -> list[Part]:
 def _sight(codec: Codec, path: Path, part: Part, ask: Ask) -> Sight:
     image = codec.read(path, part.index, ask)
     check_shape(image, part.form)
-    pixels = np.ascontiguousarray(image.pixels)
-    digest = hashlib.sha256(f"{pixels.shape}".encode())
-    digest.update(pixels.data)
-    return Sight(float(pixels.min()), float(pixels.max()), digest.hexdigest())
+    pixels = image.pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    narrow = np.ascontiguousarray(pixels, dtype=_narrowest(pixels, low, high, part.form.dtype != "float32"))
+    digest = hashlib.sha256(f"{narrow.shape}{narrow.dtype.str}".encode())
+    digest.update(narrow.data)
+    return Sight(low, high, digest.hexdigest())
+
+
+def _narrowest(pixels: Floats, low: float, high: float, whole: bool) -> str:
+    """The smallest type that holds the values: it depends on them alone, not on how a file stores them."""
+    fits = [name for name, (least, most) in _WHOLE.items() if least <= low and high <= most]
+    return fits[0] if fits and (whole or bool((np.rint(pixels) == pixels).all())) else "<f4"
 
 
 def check_shape(image: Image, form: Form) -> None:
