@@ -5,6 +5,7 @@
 #   ./mgdm.sh test           set up with the test tools, then ruff, mypy and pytest
 #   ./mgdm.sh run ARGS...    set up, then mgdm ARGS... in the current folder
 #   ./mgdm.sh setup          set up only
+#   ./mgdm.sh lock           write constraints.txt anew: the newest versions that fit, tried out nowhere yet
 #
 # MGDM_PYTHON  the Python to use            (default: the first of python3, python3.13, python3.12, python3.11 that fits)
 # MGDM_VENV    where the environment goes   (default: .venv beside this script)
@@ -12,6 +13,7 @@
 #
 # MGDM_TORCH_INDEX  an index of CPU builds of torch (PyTorch's own, or your mirror), where the default index has only the CUDA build
 #
+# With CI=true the versions of constraints.txt are installed, not the newest ones; torch has its version in this file.
 # A wheelhouse named by PIP_FIND_LINKS is tried before the network, so a machine without internet works too.
 set -euo pipefail
 
@@ -23,7 +25,7 @@ say() { printf 'mgdm.sh: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 usage() {
-    sed -n '2,15{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+    sed -n '2,17{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
 }
 
 find_python() {
@@ -69,8 +71,12 @@ install_torch() {
 
 # setup KIND: run (what mgdm needs) or test (the test and lint tools as well). Nothing to do when the stamp matches.
 setup() {
-    local kind=$1 target=$here stamp=$venv/.mgdm-$1 want
+    local kind=$1 target=$here stamp=$venv/.mgdm-$1 want pinned=()
     want="$here $(cksum <"$here/pyproject.toml") ${MGDM_TORCH:-auto}"
+    if [[ ${CI:-} == true ]]; then
+        pinned=(--constraint "$here/constraints.txt")
+        want+=" $(cksum <"$here/constraints.txt")"
+    fi
     if [[ -f $stamp && $(<"$stamp") == "$want" ]]; then
         return
     fi
@@ -84,8 +90,8 @@ setup() {
     fi
     install_torch
     say "step 3 of 3: mgdm and the packages it needs ($kind)"
-    [[ $kind == test ]] && target="$here[test,dev]"
-    pip --editable "$target" || die "the packages could not be installed. Check the network or set PIP_INDEX_URL to your mirror, then run this again."
+    [[ $kind == test ]] && target="$here[codecs,test,dev]"
+    pip ${pinned[@]+"${pinned[@]}"} --editable "$target" || die "the packages could not be installed${pinned[0]:+ in the versions of constraints.txt (./mgdm.sh lock makes it anew)}. Check the network or set PIP_INDEX_URL to your mirror, then run this again."
     printf '%s\n' "$want" >"$stamp"
     [[ $kind == run ]] || cp -- "$stamp" "$venv/.mgdm-run"
     say "set up"
@@ -102,6 +108,20 @@ run_tests() {
     exec "$venv/bin/python" -m pytest "$@"
 }
 
+# The versions that a fresh environment gets today, torch aside.
+lock() {
+    local folder versions
+    folder=$(mktemp -d)
+    trap 'rm -rf -- "$folder"' RETURN
+    venv=$folder/venv CI='' setup test
+    versions=$("$folder/venv/bin/python" -m pip --disable-pip-version-check freeze --exclude-editable | grep -v '^torch==')
+    {
+        echo "# The versions that the tests run with where CI=true (mgdm.sh). Made by ./mgdm.sh lock; torch has its version there."
+        echo "$versions"
+    } >"$here/constraints.txt"
+    say "constraints.txt: $(wc -l <<<"$versions") packages. Now run: CI=true ./mgdm.sh test"
+}
+
 verb=${1:-help}
 shift || true
 case $verb in
@@ -109,6 +129,7 @@ case $verb in
     run) setup run; exec "$venv/bin/mgdm" "$@" ;;
     test) setup test; run_tests "$@" ;;
     setup) setup run ;;
+    lock) lock ;;
     help | -h | --help) usage ;;
     *) usage >&2; exit 2 ;;
 esac

@@ -8,20 +8,56 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.crashing import BUGS
 
 
-def words_of(data: Path, model: Path, out: Path) -> list[str]:
+def words_of(data: Path, model: Path, out: Path, images: int = 24) -> list[str]:
     """The command line of a short `mgdm augment`."""
     return [
-        "augment", "--data", str(data), "--model", str(model), "-o", str(out), "--n", "24", "--guidance", "cfg",
+        "augment", "--data", str(data), "--model", str(model), "-o", str(out), "--n", str(images), "--guidance", "cfg",
         "--no-filters", "--steps", "4", "--batch-size", "2", "--patient-regex", patients(), "--device", "cpu", "--quiet",
     ]  # fmt: skip
+
+
+def loaded() -> None:
+    """Load what the commands need, and use none of it: forks inherit no thread pools, and start at once."""
+    import torch
+
+    torch.set_num_threads(1)
+    import mgdm_cli.commands.augment
+    import mgdm_cli.commands.train
+    import mgdm_cli.engine.generation  # noqa: F401
+
+
+def forked(work: Callable[[], int], *, errors: int | None = None, stop: bool = False) -> int:
+    """The process id of a child that does `work` and ends with its exit code; mute but for `errors`, a handle for stderr.
+
+    With `stop` the child stops itself before its work, until SIGCONT."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            sys.dont_write_bytecode = True
+            mute = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(mute, 1)
+            os.dup2(mute if errors is None else errors, 2)
+            if stop:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            code = work()
+        finally:
+            os._exit(code)
+    return child
+
+
+def waited(child: int) -> int:
+    """The exit code of a child; minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def patients() -> str:

@@ -20,37 +20,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.crash_job import patients, plant, words_of
+from benchmarks.crash_job import forked, loaded, patients, plant, waited, words_of
 from benchmarks.crashing import BUGS, sha256, tree, unsound
 
 GATE = 3
 KILLS = 3  # of one folder at most
 SEEN = "160"  # images that a training sees
-
-
-def forked(work: Callable[[], int]) -> int:
-    """The process id of a child that does `work`, mute, and ends with its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            mute = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(mute, 1)
-            os.dup2(mute, 2)
-            code = work()
-        finally:
-            os._exit(code)
-    return child
-
-
-def waited(child: int) -> int:
-    """The exit code of a child; minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def killed(child: int, seconds: float) -> bool:
@@ -136,13 +116,7 @@ def ground(base: Path) -> int:
 
 def loop(base: Path, *, what: str, times: int, seed: int, bug: str | None = None) -> Loop:
     """`times` kills below the folder `base`."""
-    import torch
-
-    torch.set_num_threads(1)  # and never anything else here: forks inherit no thread pools
-    import mgdm_cli.commands.augment
-    import mgdm_cli.commands.train
-    import mgdm_cli.engine.generation  # noqa: F401
-
+    loaded()
     if waited(forked(lambda: ground(base))) != 0:
         raise SystemExit("the tiny set and model could not be made")
     found = Loop(base, what, bug)

@@ -57,6 +57,7 @@ class Wanted:
     block: int | None = None
     statement: Mapping[str, str] = field(default_factory=dict)
     on: Literal["x", "x0"] = "x"
+    write_as: str | None = None
 
 
 def run(
@@ -77,6 +78,7 @@ def run(
     flags: Mapping[str, Any] | None = None,
 ) -> Result:
     """Carry out the main job; the same call continues one that was stopped. `flags` go to config.resolved.toml."""
+    from mgdm_cli.data.codecs import output_form
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
     from mgdm_cli.data.plan import allot, parse_shard
     from mgdm_cli.engine.device import make_deterministic, pick
@@ -90,6 +92,7 @@ def run(
     stored_plan(target)  # refuses a folder that is not ours before any work
     training = Training(model, budget, seen, seed, flip, base)
     prepared = prepare(source, seed=seed)
+    output_form(prepared.frame.form, wanted.write_as)  # refuses what cannot be written before any work
     allotment = allot(
         prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real, force_small=wanted.force_small
     )
@@ -146,6 +149,7 @@ def _works(
         max_per_real=wanted.max_per_real,
         device=device,
         statement=Statement(**dict(wanted.statement)),
+        write_as=wanted.write_as,
     )
     return planning.works_of(plan, parts, settings, gate)
 
@@ -261,6 +265,7 @@ def command(
         ),
     ] = None,
     real_images: options.RealImages = True,
+    write_as: options.WriteAs = None,
     data_source: options.DataSource = None,
     consent: options.Consent = None,
     licence: options.Licence = None,
@@ -338,6 +343,7 @@ def command(
         block,
         {name: text for name, text in said.items() if text},
         on,
+        write_as,
     )
     finish(
         run(

@@ -378,6 +378,16 @@ RealImages = Annotated[
     typer.Option("--real-images/--no-real-images", help="Show real images in the report.", rich_help_panel=OUTPUT),
 ]
 
+WriteAs = Annotated[
+    str | None,
+    typer.Option(
+        "--write-as",
+        metavar="KIND",
+        help="png, tiff, nifti, or DICOM: sc, op (eye), cr, dx, ct, mr.  [default: as the input]",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 # --- what the card says of the real data ------------------------------------------------------------------------------
 
 CARD = "Card"

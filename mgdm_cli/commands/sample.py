@@ -31,6 +31,7 @@ def run(
     seed: int = 0,
     device: str = "auto",
     dry_run: bool = False,
+    write_as: str | None = None,
 ) -> Result:
     """Write the images that `labels` ("a=200,b=800") asks for; the same call continues one that was stopped."""
     from mgdm_cli.commands.making import SCALE_BETWEEN, carry_out, summary, write_records
@@ -95,6 +96,7 @@ def run(
         device=where,
         statement=Statement(),
         command="sample",
+        write_as=write_as,
     )
     works = works_of(plan, replace(parts, guide=None), settings, None)
     with reserve(out) as lock, Dataset.open(out, plan, lock=lock) as dataset:
@@ -131,6 +133,7 @@ def command(
     block: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Candidates in a block; part of the plan.")
     ] = None,
+    write_as: options.WriteAs = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
@@ -158,5 +161,6 @@ def command(
             seed=seed,
             device=device,
             dry_run=dry_run,
+            write_as=write_as,
         )
     )

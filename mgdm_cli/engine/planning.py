@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from mgdm_cli import __version__
-from mgdm_cli.data.codecs import suffix
+from mgdm_cli.data.codecs import output_form, suffix
 from mgdm_cli.data.folder import learnt
 from mgdm_cli.data.manifest import InputRow
 from mgdm_cli.data.plan import LOT, Allotment, Filters, Machine, Models, Plan, Recipe, Statement, cut
@@ -98,8 +99,10 @@ def plan_of(
     device: torch.device,
     statement: Statement,
     command: str = "augment",
+    write_as: str | None = None,
 ) -> Plan:
     """The plan: everything that decides the bytes of the data set."""
+    form = output_form(settings.form, write_as)
     machine = Machine(
         device=describe(device), cpu_capability=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads()
     )
@@ -116,8 +119,8 @@ def plan_of(
         balance=balance,
         max_per_real=max_per_real,
         lots=cut(allotment.quotas, settings.classes),
-        form=settings.form,
-        suffix=suffix(settings.form),
+        form=form,
+        suffix=suffix(form),
         size=settings.frame.net_size,
         intensity=settings.intensity.model_dump(mode="json"),
         models=Models(denoiser=hashes["denoiser"], classifier=hashes["guide"], judge=hashes["judge"]),
@@ -146,7 +149,7 @@ def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopySc
         raise UsageError("--guidance auto: this run has no weak model beside its own", "Train it again, or use cfg.")
     scorer, calibration = gate if gate else (None, None)
     gates = Gates(parts.judge, plan.classes, label=plan.recipe.filters.label, scorer=scorer, calibration=calibration)
-    return Works(plan, parts, settings.frame, gates)
+    return Works(plan, parts, replace(settings.frame, form=plan.form), gates)
 
 
 def require_skill(folder: Path, guidance: str) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mgdm_cli.data.codecs import dicom, nifti, npz, raster
 from mgdm_cli.data.codecs.base import Ask, Codec, Part
+from mgdm_cli.data.codecs.chosen import form_as
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.errors import BadInput
 
@@ -30,9 +31,12 @@ def codec_of(name: str) -> Codec:
     raise BadInput(f"unknown format {name!r}", "Known: " + ", ".join(n for c in CODECS for n in c.NAMES) + ".")
 
 
-def output_form(form: Form) -> Form:
-    """The form in which a synthetic image beside images of `form` is written (JPEG and npz become PNG)."""
-    return codec_of(form.codec).output_form(form)
+def output_form(form: Form, kind: str | None = None) -> Form:
+    """The form in which a synthetic image beside images of `form` is written (JPEG and npz become PNG).
+
+    `kind`, one of `chosen.KINDS`, asks for another. UsageError where that cannot hold the images."""
+    chosen = form if kind is None else form_as(form, kind)
+    return codec_of(chosen.codec).output_form(chosen)
 
 
 def suffix(form: Form) -> str:
