@@ -106,7 +106,8 @@ def _denoiser(
                 saved = time.monotonic()
     except BaseException:
         # Stopped on the way (a signal, a full disk, a closed generator): what was learnt is kept where it can be.
-        save_checkpoint(folder, state)
+        if state.whole:
+            save_checkpoint(folder, state)
         raise
     if state.stopped:
         yield Event(

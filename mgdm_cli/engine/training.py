@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -72,6 +76,7 @@ class TrainState:
     above: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
     stopped: bool = False
+    whole: bool = True  # False within a step: what is saved then would not continue bit for bit
 
     def tensors(self) -> dict[str, Tensor]:
         """Flat tensors of weights, averages and the optimizer's moments."""
@@ -132,15 +137,36 @@ def train(
     weights = class_weights(data.label, settings.balance)
     started, losses = time.monotonic(), []
     while state.step < settings.steps and not state.stopped:
-        losses.append(_one_step(state, data, weights, settings, warp))
-        look = state.step % settings.check_every == 0 or state.step == settings.steps
-        seen_now = _look(state, holdout, settings) if look and len(holdout.label) else None
+        with _undisturbed(state):
+            losses.append(_one_step(state, data, weights, settings, warp))
+            look = state.step % settings.check_every == 0 or state.step == settings.steps
+            seen_now = _look(state, holdout, settings) if look and len(holdout.label) else None
         if look or state.step % tick_every == 0:
             mean = float(torch.stack(losses).mean())
             if not math.isfinite(mean):
                 raise FloatingPointError(f"the loss is {mean} at step {state.step}")
             yield Tick(state.step * settings.batch, mean, seen_now, time.monotonic() - started, state.stopped)
             losses = []
+
+
+@contextmanager
+def _undisturbed(state: TrainState) -> Iterator[None]:
+    """A signal that ends the run waits for the end of the step; a fault within it leaves `state.whole` False."""
+    waiting: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, lambda number, frame: waiting.append(number))
+    state.whole = False
+    try:
+        yield
+        state.whole = True
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if waiting:
+            os.kill(os.getpid(), waiting[0])
 
 
 def _one_step(

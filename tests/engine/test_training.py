@@ -61,6 +61,52 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         assert again.history == state.history
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_within_a_step_waits_for_its_end(
+    number: int, begun: tuple[TrainState, Pictures, Pictures, TrainSettings], tmp_path: Path
+) -> None:
+    """Between the optimizer's step and the average, where what is saved would not continue to the same bits."""
+    state, data, holdout, settings = begun
+    fresh = {k: v.clone() for k, v in state.model.net.state_dict().items()}
+    drain(train(state, data, holdout, settings, warp=NO_WARP))
+    other = new_like(state, fresh, settings)
+
+    def told(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if other.step == 4:  # the step after which the holdout is looked at
+            os.kill(os.getpid(), number)
+
+    def stop(number: int, frame: object) -> None:
+        raise InterruptedError
+
+    other.optimizer.register_step_post_hook(told)
+    before = signal.signal(number, stop)
+    try:
+        with pytest.raises(InterruptedError):
+            drain(train(other, data, holdout, settings, warp=NO_WARP))
+    finally:
+        signal.signal(number, before)
+    assert other.whole
+    assert other.step == 5
+    save_checkpoint(tmp_path, other)
+    again = new_like(state, fresh, settings)
+    drain(resume(tmp_path, again))
+    drain(train(again, data, holdout, settings, warp=NO_WARP))
+    for name, tensor in finished(state, settings).items():
+        assert torch.equal(tensor, finished(again, settings)[name]), name
+
+
+def test_a_fault_within_a_step_is_known(begun: tuple[TrainState, Pictures, Pictures, TrainSettings]) -> None:
+    state, data, holdout, settings = begun
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    state.optimizer.register_step_post_hook(fail)
+    with pytest.raises(MemoryError):
+        drain(train(state, data, holdout, settings, warp=NO_WARP))
+    assert not state.whole
+
+
 def new_like(state: TrainState, net: dict[str, torch.Tensor], settings: TrainSettings) -> TrainState:
     import copy
 
