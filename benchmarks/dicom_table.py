@@ -198,7 +198,6 @@ def main() -> int:
         "files": len(rows),
         "verdicts": dict(counts.most_common()),
         "peak_mb": max(one.get("peak_mb", 0) for _, one in rows),
-        "longest_seconds": max(one.get("seconds", 0.0) for _, one in rows),
     }
     text = json.dumps(document, indent=1) + "\n"
     sys.stdout.write(text)

@@ -74,7 +74,11 @@ def run(
         from mgdm_cli.data.files import canonical, write_atomic
 
         write_atomic(report, canonical(plain(document), indent=2))
-    return Result(document, _lines(document), OK if document["usable"] else BAD_INPUT)
+    wrong = "correct the files above, or give --skip-bad" if bad else "correct the above"
+    if skip_bad and bad:
+        wrong = f"{len(scan.refused)} of {files} files cannot be used, more than --max-skip {max_skip:g}"
+    lines = (*_lines(document), "usable" if document["usable"] else f"not usable as it is: {wrong}")
+    return Result(document, lines, OK if document["usable"] else BAD_INPUT)
 
 
 def _document(data: Path, scan: Scan, intensity: Intensity | None) -> dict[str, Any]:
@@ -163,7 +167,6 @@ def _lines(document: dict[str, Any]) -> tuple[Any, ...]:
     lines += _list("blank images", document["blank"])
     lines += _list("cannot be used", [f"{_shown(r['path'])}: {r['why']}" for r in document["refused"]])
     lines += [f"not usable: {why}" for why in document["unfit"]]
-    lines.append("usable" if document["usable"] else "not usable as it is: correct the files above, or give --skip-bad")
     return tuple(lines)
 
 

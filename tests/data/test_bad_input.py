@@ -205,7 +205,9 @@ def test_bad_files_are_left_out_up_to_a_limit_and_all_are_reported(
     document = json.loads(report.read_text())
     assert [row["path"] for row in document["refused"]] == ["a/bad0.png", "a/bad1.png"]
     assert document["usable"] is False
-    assert main(["inspect", "--data", str(root), "--skip-bad"]) == 65  # 2 of 32 are more than 5 %
+    assert main(["inspect", "--data", str(root), "--skip-bad"]) == 65
+    told = capfd.readouterr()
+    assert "2 of 32 files cannot be used, more than --max-skip 0.05" in told.out + told.err
     assert main(["inspect", "--data", str(root), "--skip-bad", "--max-skip", "0.07", "--json"]) == 0
     assert len(json.loads(capfd.readouterr().out.partition("{")[1] + _last_document(report))["refused"]) == 2
 

@@ -56,8 +56,17 @@ def _stored(head: Header, path: Path, frame: int) -> Array:
             raise
         raise BadInput(
             f"no installed decoder can unpack its {PACKED[head.syntax]} data",
-            "Unpack the file with another program, for example dcmdjpeg or dcmdrle.",
+            f"Unpack the file with another program, for example {_unpacker(PACKED[head.syntax])}.",
         ) from fault
+
+
+def _unpacker(kind: str) -> str:
+    """A program that unpacks such data."""
+    if kind.startswith("JPEG-LS"):
+        return "dcmdjpls"
+    if kind == "RLE":
+        return "dcmdrle"
+    return "gdcmconv --raw" if "2000" in kind or "J2K" in kind else "dcmdjpeg"
 
 
 def _is_plain(head: Header) -> bool:
