@@ -71,6 +71,7 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
         "Name": "test", "StorageDirectory": str(home / "db"), "IndexDirectory": str(home / "db"),
         "Plugins": [str(plugin)], "DicomPort": dicom, "HttpPort": http, "RemoteAccessAllowed": False,
         "DicomAet": "MGDMTEST", "DicomCheckCalledAet": False, "DicomAlwaysAllowStore": True, "DicomWeb": {"Enable": True},
+        "Dictionary": {"0008,001c": ["CS", "SyntheticData", 1, 1, ""]},  # Debian's is older than DICOM 2024b
     }  # fmt: skip
     (home / "orthanc.json").write_text(json.dumps(settings))
     log = (home / "log").open("wb")
@@ -132,6 +133,12 @@ def check(pacs: Pacs, sent: bytes, tmp_path: Path) -> None:
     assert words["00080008"]["Value"][0] == "DERIVED"
     (maker,) = words["0018A001"]["Value"]
     assert maker["0040A170"]["Value"][0]["00080100"]["Value"] == ["109100"]
+
+    wanted = "&".join(f"includefield={tag}" for tag in ("0008001C", "00080008"))
+    url = f"{pacs.web}/dicom-web/instances?SOPInstanceUID={made.SOPInstanceUID}&{wanted}"
+    (found,) = json.loads(asked(url, Accept="application/dicom+json")[0])  # QIDO-RS, PS3.18 10.6
+    assert found["0008001C"]["Value"] == ["YES"], sorted(found)
+    assert found["00080008"]["Value"] == list(made.ImageType)
 
 
 def stow(pacs: Pacs, files: list[bytes]) -> Any:
