@@ -30,7 +30,7 @@ from mgdm_cli.data.codecs.base import (
 )
 from mgdm_cli.data.codecs.raster_out import png_file, tiff_file
 from mgdm_cli.data.codecs.raster_png import PNG_MAGIC, PngHead, png_head
-from mgdm_cli.data.codecs.raster_tiff import is_tiff, tiff_array, tiff_heads
+from mgdm_cli.data.codecs.raster_tiff import is_tiff, tiff_array, tiff_heads, upright
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.errors import BadInput
 
@@ -110,14 +110,19 @@ def _form(kind: str, array: Array) -> Form:
 
 def _png_forms(data: bytes) -> list[Form]:
     head = png_head(data)
-    form = Form("png", "uint16" if head.depth == 16 else "uint8", head.channels, head.height, head.width)
+    size = (head.width, head.height) if head.orientation in (5, 6, 7, 8) else (head.height, head.width)
+    form = Form("png", "uint16" if head.depth == 16 else "uint8", head.channels, *size)
     return [form] * head.frames
 
 
 def _png_array(data: bytes, frame: int) -> Array:
+    head = png_head(data)
+    return upright(_png_stored(data, head, frame), head.orientation)
+
+
+def _png_stored(data: bytes, head: PngHead, frame: int) -> Array:
     from PIL import Image as Pillow
 
-    head = png_head(data)
     if frame and (frame >= head.frames or head.depth == 16):
         raise BadInput(f"frame {frame} cannot be read")
     if head.depth == 16 and head.kind != 0:

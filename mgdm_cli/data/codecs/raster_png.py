@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mgdm_cli.data.codecs.base import check_size
+from mgdm_cli.data.codecs.base import FAULTS, check_size
 from mgdm_cli.errors import BadInput
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -24,6 +24,7 @@ class PngHead:
     channels: int
     alpha: bool
     frames: int
+    orientation: int  # of EXIF, 1 to 8
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -48,7 +49,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 def png_head(data: bytes) -> PngHead:
     """Size, depth, channels and number of frames."""
-    grey_palette, alpha, frames, has_data = False, False, 1, False
+    grey_palette, alpha, frames, has_data, turn = False, False, 1, False, 1
     head: tuple[int, int, int, int] | None = None
     for name, body in chunks(data):
         if head is None and name != b"IHDR":
@@ -61,6 +62,8 @@ def png_head(data: bytes) -> PngHead:
             alpha = True
         elif name == b"acTL":
             frames = max(1, struct.unpack_from(">I", body)[0])
+        elif name == b"eXIf":
+            turn = _orientation(bytes(body))
         elif name == b"IDAT":
             has_data = True
     if head is None or not has_data:
@@ -68,4 +71,17 @@ def png_head(data: bytes) -> PngHead:
     width, height, depth, kind = head
     channels = 1 if kind in (0, 4) or (kind == 3 and grey_palette) else 3
     check_size(height, width, channels)
-    return PngHead(height, width, depth, kind, channels, alpha or kind in (4, 6), frames)
+    return PngHead(height, width, depth, kind, channels, alpha or kind in (4, 6), frames, turn)
+
+
+def _orientation(exif: bytes) -> int:
+    """Tag 274 of an eXIf chunk (PNG, third edition, 11.3.4.5: a TIFF stream); 1 where it has none."""
+    from PIL import Image as Pillow
+
+    found = Pillow.Exif()
+    try:
+        found.load(b"Exif\0\0" + exif)
+        turn = found.get(0x0112, 1)
+    except FAULTS:  # what is damaged here says nothing of the picture
+        return 1
+    return turn if turn in range(1, 9) else 1

@@ -45,7 +45,7 @@ def tiff_array(data: bytes, index: int) -> Array:
         page = pages[index]
         _head(page, len(data))
         array = _decoded(page, data)
-        return _upright(array, _tag(page, 274, 1))
+        return upright(array, _tag(page, 274, 1))
 
 
 def _opened(data: bytes) -> Any:
@@ -135,8 +135,8 @@ def _by_pillow(data: bytes, page: Any) -> Array:
         return np.asarray(picture.convert("L" if colour in (_MIN_IS_WHITE, _MIN_IS_BLACK) else "RGB"))
 
 
-def _upright(array: Array, orientation: int) -> Array:
-    """TIFF tag 274: where row 0 and column 0 lie."""
+def upright(array: Array, orientation: int) -> Array:
+    """Turned by TIFF tag 274, which EXIF has too: where row 0 and column 0 lie."""
     if orientation in (5, 6, 7, 8):
         array = np.swapaxes(array, 0, 1)
     if orientation in (3, 4, 7, 8):

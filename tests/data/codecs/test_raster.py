@@ -106,7 +106,7 @@ def test_a_png_chunk_that_fails_its_checksum_is_refused(png: File) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_jpeg_and_tiff_are_turned_upright(orientation: int, png: File) -> None:
+def test_every_kind_is_turned_upright(orientation: int, png: File) -> None:
     from PIL import ImageOps
 
     picture = Pillow.fromarray(RGB).resize((16, 24), Pillow.Resampling.NEAREST)
@@ -118,6 +118,12 @@ def test_jpeg_and_tiff_are_turned_upright(orientation: int, png: File) -> None:
     tiff = saved(picture, "TIFF", tiffinfo={274: orientation})
     with Pillow.open(BytesIO(tiff)) as opened:
         np.testing.assert_array_equal(pixels(png(tiff)), np.asarray(ImageOps.exif_transpose(opened)))
+    for source in (picture, Pillow.fromarray(np.arange(24 * 16, dtype=np.uint16).reshape(24, 16) * 150)):
+        data = saved(source, "PNG", exif=exif)
+        with Pillow.open(BytesIO(data)) as opened:
+            np.testing.assert_array_equal(pixels(png(data)), np.asarray(ImageOps.exif_transpose(opened)))
+        (part,) = raster.parts(png(data))
+        assert (part.form.height, part.form.width) == pixels(png(data)).shape[:2]
 
 
 def test_jpeg_cmyk_becomes_rgb(png: File) -> None:
