@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from mgdm_cli.commands import augment, merge, verify
+from mgdm_cli.commands import augment, merge, sample, verify
 from mgdm_cli.commands.augment import Wanted
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.folder import read_pixels, scan
@@ -210,6 +211,32 @@ def test_the_input_format_and_depth_come_out(form: str, suffix: str, dtype: str 
         assert all((out / e.path.replace(".nii.gz", ".json")).is_file() for e in load(out))
         assert made.records[0].form.affine is not None
         assert made.records[0].form.affine == real.records[0].form.affine
+
+
+def test_another_format_may_be_asked_for(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    """DICOM from a model that learnt from PNG: the same pixels, verified, made again, and never mixed with another format."""
+    few = loose(n=6, guidance="cfg")
+    plain = make(ground, tmp_path / "plain", few)
+    out = make(ground, tmp_path / "out", loose(few, write_as="op"))
+    pairs = list(zip(load(plain), load(out), strict=True))
+    assert all(b.path == a.path.replace(".png", ".dcm") and b.sop_instance_uid for a, b in pairs)
+    images = [
+        {r.path.rpartition(".")[0]: read_pixels(found, r).pixels for r in found.records}
+        for found in (scan(root / "images", allow_synthetic=True) for root in (plain, out))
+    ]
+    assert images[0].keys() == images[1].keys()
+    assert all((pixels == images[1][name]).all() for name, pixels in images[0].items())
+    assert (tmp_path / "out/report.html").is_file()
+    again = verify.run(out, regenerate=2, remake=partial(verify.remake_with, ground[1]))
+    assert (again.exit_code, again.document["made_again"]) == (0, 2)
+    with pytest.raises(OtherPlan, match="form"):
+        make(ground, tmp_path / "out", few)
+    with pytest.raises(UsageError, match="--write-as ct: takes grey images with a pixel spacing"):
+        make(ground, tmp_path / "other", loose(few, write_as="ct"))
+    assert not (tmp_path / "other").exists()
+    code = sample.run(ground[1], labels="grade1=2", out=tmp_path / "sampled", steps=4, write_as="tiff").exit_code
+    assert code == 0
+    assert len(list((tmp_path / "sampled/images/grade1").glob("*.tif*"))) == 2
 
 
 def test_without_a_model_or_a_budget_nothing_is_trained(
