@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mgdm_cli.commands.evaluate import Findings
+    from mgdm_cli.commands.measuring import Findings
     from mgdm_cli.metrics.leaks import Leaks
     from mgdm_cli.report.content import Verdict
 
@@ -17,10 +17,10 @@ VARIED = 0.8  # mean distance against the real one's below which a class is call
 
 def verdicts_of(found: Findings) -> list[Verdict]:
     """What may be said, the most serious question first."""
-    from mgdm_cli.commands import weighing
+    from mgdm_cli.commands import weighed
     from mgdm_cli.report.content import Verdict
 
-    worth = [] if found.utility is None else weighing.verdicts_of(found.utility)
+    worth = [] if found.utility is None else weighed.verdicts_of(found.utility)
     out = [
         _copy_verdict(found),
         *leak_verdicts(found.leaks),

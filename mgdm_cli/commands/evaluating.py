@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mgdm_cli.commands.evaluate import Findings
+    from mgdm_cli.commands.measuring import Findings
     from mgdm_cli.metrics.fidelity import Estimate
     from mgdm_cli.report.content import Better, CopyScores, Facts, Figure, Neighbour, Shelf
 
@@ -29,15 +29,16 @@ SHARES = {
 def document_of(found: Findings) -> dict[str, Any]:
     """Everything as plain values. Real images are named by their number in the training split, never by file."""
     from mgdm_cli.commands.concluding import verdicts_of
-    from mgdm_cli.commands.weighing import document_of as utility_of
+    from mgdm_cli.commands.weighed import document_of as utility_of
 
     copies, near = found.copies, found.fidelity
     order = copies.scores.score.argsort(kind="stable")[:LISTED]
     return {
         "classes": {name: {"real": found.prepared.counts[name], "synthetic": n} for name, n in _counts(found).items()},
         "feature_space": {
-            "what": "last features of a classifier trained on one half of the real training patients",
-            "dimension": found.judges.nets[0].head.in_features,
+            "what": found.space.what,
+            "sha256": found.space.sha256,
+            "dimension": found.space.dimension,
             "judges_sha256": list(found.judges.sha256),
             "judges_seen": found.judges.seen,
         },
@@ -121,7 +122,7 @@ def lines_of(found: Findings) -> tuple[str, ...]:
 def page_of(found: Findings, name: str, *, real_images: bool) -> str:
     """The HTML page."""
     from mgdm_cli.commands.concluding import verdicts_of
-    from mgdm_cli.commands.weighing import page_part
+    from mgdm_cli.commands.weighed import page_part
     from mgdm_cli.report.content import ClassRow, EvaluateReport, Planted
     from mgdm_cli.report.page import evaluate_page, whole
 
@@ -322,7 +323,14 @@ def _facts(found: Findings) -> tuple[Facts, ...]:
                 ("how good", test),
                 ("weights 1", found.judges.sha256[0]),
                 ("weights 2", found.judges.sha256[1]),
-                ("feature space", f"last {found.judges.nets[0].head.in_features} features of the first"),
+            ),
+        ),
+        Facts(
+            "The feature space",
+            (
+                ("what", found.space.what),
+                ("features", str(found.space.dimension)),
+                ("weights", found.space.sha256),
             ),
         ),
         Facts(

@@ -90,7 +90,8 @@ def _check_size(value: str | None) -> str | None:
     return value
 
 
-def _check_duration(value: str | None) -> str | None:
+def check_duration(value: str | None) -> str | None:
+    """A callback that refuses what is no length of time."""
     seconds_of(value)
     return value
 
@@ -143,7 +144,7 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        callback=_check_duration,
+        callback=check_duration,
         help="Longest training: 90s, 30m, 2h.",
         rich_help_panel=RUN,
     ),

@@ -1,40 +1,39 @@
-"""The utility part of `evaluate`: which arms, which nets, how long; cells computed or found; the table and its verdicts."""
+"""The utility part of `evaluate`: which arms, which nets, how long; cells computed or found; the table of measures.
+
+What is said of the table, and how it is shown, stands in weighed.py.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
+from mgdm_cli.commands.arming import MADE, Maker
 from mgdm_cli.console import Result
 from mgdm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from mgdm_cli.data.folder import Scan
     from mgdm_cli.data.image import Record
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.utility import Arm, Bench, CellSettings
     from mgdm_cli.metrics.utility import Gain
-    from mgdm_cli.report.content import Tone, Utility, Verdict
 
 CONTROLS = ("real", "dup", "classical")
 OWN = "synthetic"  # the arm of the folder that --synthetic names
 CELLS = "cells"
-WHAT = {
-    "real": "real images alone",
-    "dup": "real images and as many duplicates of them",
-    "classical": "real images and as many turned, moved and re-toned ones",
-}
 BYTES = 2_000  # a cell's file beside its logits
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: `folders` (arm -> folder, None for --synthetic), controls, nets, seeds, limits."""
+    """What was asked for: controls, `folders` (arm -> folder, None for --synthetic), arms to be `made`, nets, limits.
+
+    `ordered`: whether the classes are grades; None: by their names.
+    """
 
     controls: tuple[str, ...]
     folders: tuple[tuple[str, Path | None], ...]
@@ -43,13 +42,23 @@ class Asked:
     steps: int | None = None
     budget: float | None = None  # seconds
     jobs: int = 1  # processes at once
+    made: tuple[str, ...] = ()
+    ordered: bool | None = None
 
     @classmethod
     def of(
-        cls, arms: str, nets: str, seeds: int, steps: int | None = None, budget: float | None = None, jobs: int = 1
+        cls,
+        arms: str,
+        nets: str,
+        seeds: int,
+        steps: int | None = None,
+        budget: float | None = None,
+        jobs: int = 1,
+        ordered: bool | None = None,
     ) -> Asked:
-        """From the flags: "real,dup,guided=./out" and "quick,resnet18". Raises UsageError."""
+        """From the flags: "real,dup,gen,guided=./out" and "quick,resnet18". Raises UsageError."""
         controls = ["real"]
+        made: list[str] = []
         folders: list[tuple[str, Path | None]] = []
         for part in (piece.strip() for piece in arms.split(",") if piece.strip()):
             name, given, where = part.partition("=")
@@ -57,18 +66,32 @@ class Asked:
                 folders.append((name, Path(where)))
             elif part in CONTROLS:
                 controls.append(part)
+            elif part in MADE:
+                made.append(part)
             elif part == OWN:
                 folders.append((OWN, None))
             else:
                 raise UsageError(
-                    f"--arms: {part!r} is no arm", f"Use {', '.join((*CONTROLS, OWN))}, or NAME=FOLDER for a folder"
+                    f"--arms: {part!r} is no arm",
+                    f"Use {', '.join((*CONTROLS, *MADE, OWN))}, or NAME=FOLDER for a folder",
                 )
-        names = [name for name, _ in folders]
-        if not folders or len(set(names)) < len(names):
+        names = [*(name for name, _ in folders), *made]
+        if not names or len(set(names)) < len(names):
             raise UsageError(
-                "--arms: names no folder, or one name twice", f"Add {OWN} (the folder of --synthetic) or NAME=FOLDER"
+                "--arms: names no synthetic images, or one name twice",
+                f"Add {OWN} (the folder of --synthetic), {', '.join(MADE)} (made now by the model), or NAME=FOLDER",
             )
-        return cls(tuple(dict.fromkeys(controls)), tuple(folders), _nets(nets), seeds, steps, budget, jobs)
+        kept = tuple(dict.fromkeys(controls))
+        return cls(kept, tuple(folders), _nets(nets), seeds, steps, budget, jobs, tuple(made), ordered)
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What the table is made of: `maker` knows the real images, the synthetic set, the model and the output folder."""
+
+    maker: Maker
+    asked: Asked
+    test: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +118,7 @@ class Weighed:
     done: int
     cells: int
     notes: tuple[str, ...]
+    ordered: bool = False
 
     @property
     def partial(self) -> bool:
@@ -102,179 +126,95 @@ class Weighed:
         return self.done < self.cells
 
 
-def weigh(
-    prepared: Prepared,
-    asked: Asked,
-    synthetic: Path,
-    test: Path | None,
-    target: Path,
-    device: torch.device,
-    *,
-    seed: int,
-) -> Weighed:
-    """Train what is missing, within the budget, and compare. Raises UsageError where there is no test set."""
+def weigh(task: Weighing) -> Weighed:
+    """Make and train what is missing, within the budget, and compare. Raises UsageError where there is no test set."""
     import numpy as np
 
-    from mgdm_cli.engine import utility
-    from mgdm_cli.engine.utility_jobs import run_cells_with
+    from mgdm_cli.engine.utility import Table
+    from mgdm_cli.engine.utility_jobs import run_cells
     from mgdm_cli.metrics.utility import gain, measured
 
-    bench, arms, patients, notes = _set_up(prepared, asked, synthetic, test, device, seed)
-    settings = _settings(asked, bench)
-    folder, done = target / CELLS, 0
+    asked, prepared = task.asked, task.maker.prepared
+    bench, patients, notes = _bench(task)
+    arms, more, _ = _arms(task, bench)
+    folder, done = task.maker.target / CELLS, 0
     folder.mkdir(exist_ok=True)
-    cells = utility.planned(arms, asked.nets, asked.seeds)
+    table = Table(folder, bench, arms, asked.nets, asked.seeds, _settings(asked, bench))
+    cells = len(arms) * len(asked.nets) * asked.seeds
     begun = time.monotonic()
 
     def go_on(longest: float) -> bool:
         return asked.budget is None or time.monotonic() - begun + longest <= asked.budget
 
-    with console.progress("train the classifiers", len(cells), "cells") as bar:
-        for event in run_cells_with(asked.jobs, folder, bench, arms, cells, settings, go_on=go_on):
+    with console.progress("train the classifiers", cells, "cells") as bar:
+        for event in run_cells(table, jobs=asked.jobs, go_on=go_on):
             bar.advance(1, f"{event.cell.arm}, {event.cell.net}, seed {event.cell.seed}")
             done = event.done
-    found, nets = utility.table(folder, bench, arms, asked.nets, asked.seeds, settings)
+    found, nets = table.found()
     label = np.asarray(bench.test.label.cpu().numpy())
+    ordered = _ordered(asked, prepared)
     gains = [
-        gain(arm.name, control, found[arm.name], found[control], label, nets, patients=patients, seed=seed)
+        gain(arm.name, control, found[arm.name], found[control], label, nets, patients=patients, seed=task.maker.seed)
         for control in asked.controls
         for arm in arms
         if found and arm.name != control and (arm.made or control == "real")
     ]
     rows = tuple(
-        Row(arm.name, arm.made, _named(prepared, arm.pool, bench.classes), measured(found[arm.name], label))
+        Row(
+            arm.name,
+            arm.made,
+            _named(prepared, arm.pool, bench.classes),
+            measured(found[arm.name], label, ordered=ordered),
+        )
         for arm in arms
         if found
     )
     seeds = next(iter(found.values())).shape[1] if found else 0
     counts = (_named(prepared, bench.test, bench.classes), _named(prepared, bench.real, bench.classes))
-    return Weighed(rows, tuple(gains), nets, seeds, settings, *counts, done, len(cells), notes)
+    return Weighed(rows, tuple(gains), nets, seeds, table.settings, *counts, done, cells, (*notes, *more), ordered)
 
 
-def estimate(
-    prepared: Prepared,
-    asked: Asked,
-    synthetic: Path,
-    test: Path | None,
-    target: Path,
-    device: torch.device,
-    *,
-    seed: int,
-) -> Result:
+def estimate(task: Weighing) -> Result:
     """What the utility part would cost, from measured steps; writes nothing."""
     from mgdm_cli.engine import utility
 
-    bench, arms, _, notes = _set_up(prepared, asked, synthetic, test, device, seed)
+    asked, prepared = task.asked, task.maker.prepared
+    bench, _, notes = _bench(task)
+    arms, more, making = _arms(task, bench, dry=True)
     settings = _settings(asked, bench)
-    cells = utility.planned(arms, asked.nets, asked.seeds)
-    missing = [
-        cell
-        for cell, path in zip(cells, utility.paths_of(target / CELLS, bench, arms, cells, settings), strict=True)
-        if not path.is_file()
-    ]
+    table = utility.Table(task.maker.target / CELLS, bench, arms, asked.nets, asked.seeds, settings)
+    missing = [cell for cell, path in table.paths().items() if cell.arm in making or not path.is_file()]
     pace = {}
     for net in asked.nets:
         console.say(f"measure {net}")
         pace[net] = utility.seconds_per_step(bench, net, settings)
     seconds = sum(pace[cell.net] * settings.steps for cell in missing)
     disk = len(missing) * (BYTES + 4 * bench.classes * len(bench.test.label))
+    cells = len(arms) * len(asked.nets) * asked.seeds
     document: dict[str, Any] = {
         "dry_run": True,
         "arms": {arm.name: _named(prepared, arm.pool, bench.classes) for arm in arms},
+        "making": {name: round(value) for name, value in making.items()},
         "nets": {net: {"seconds_per_step": round(pace[net], 4)} for net in asked.nets},
         "seeds": asked.seeds,
         "steps": settings.steps,
-        "cells": len(cells),
+        "cells": cells,
         "cells_missing": len(missing),
         "seconds": round(seconds),
         "disk_bytes": disk,
         "test": _named(prepared, bench.test, bench.classes),
-        "notes": list(notes),
+        "notes": [*notes, *more],
     }
     within = asked.budget is None or seconds <= asked.budget
     lines = (
-        f"{len(cells)} cells ({len(arms)} arms, {len(asked.nets)} nets, {asked.seeds} seeds), {len(missing)} of them missing",
+        *(f"arm {name}: about {console.clock_text(value)} to make its images" for name, value in making.items()),
+        f"{cells} trainings ({len(arms)} arms, {len(asked.nets)} nets, {asked.seeds} seeds), {len(missing)} of them to do",
         f"{settings.steps} steps of {settings.batch} images each; {len(bench.test.label)} test images",
         *(f"{net}: {1000 * pace[net]:.0f} ms a step" for net in asked.nets),
         f"about {console.clock_text(seconds)}, {disk / 1e6:.1f} MB; nothing was written",
         *(() if within else ("more than the budget: the table will be smaller, and the same command continues",)),
     )
     return Result(document, lines)
-
-
-def document_of(weighed: Weighed) -> dict[str, Any]:
-    """Everything as plain values."""
-    return {
-        "arms": {row.name: {"images": row.images, "folder": row.made, **row.measures} for row in weighed.rows},
-        "gains": [{**asdict(g), "verdict": g.verdict} for g in weighed.gains],
-        "nets": list(weighed.nets),
-        "seeds": weighed.seeds,
-        "settings": asdict(weighed.settings),
-        "test": weighed.test,
-        "real": weighed.real,
-        "cells": {"done": weighed.done, "of": weighed.cells},
-        "notes": list(weighed.notes),
-    }
-
-
-def page_part(weighed: Weighed) -> Utility:
-    """The part of the page."""
-    from mgdm_cli.report import content
-
-    arms = tuple(
-        content.Arm(
-            row.name, WHAT.get(row.name, "real images and those of a folder"), sum(row.images.values()), **row.measures
-        )
-        for row in weighed.rows
-    )
-    gains = tuple(
-        content.Gain(
-            g.arm, g.against, g.value, g.lo, g.hi, g.verdict, tuple((n.net, n.value, n.lo, n.hi) for n in g.nets),
-            g.better, g.worse, g.p,
-        )
-        for g in weighed.gains
-    )  # fmt: skip
-    each = ", ".join(f"{n} {name}" for name, n in weighed.test.items())
-    how = weighed.settings
-    note = f"{len(weighed.nets)} nets, {weighed.seeds} seeds, {how.steps} steps of {how.batch} images; test images: {each}."
-    if weighed.partial:
-        note += f" Time ran out after {weighed.done} of {weighed.cells} trainings; the same command continues."
-    return content.Utility(arms, gains, " ".join((note, *(f"{n[0].upper()}{n[1:]}." for n in weighed.notes))))
-
-
-def verdicts_of(weighed: Weighed) -> list[Verdict]:
-    """One line an arm from a folder: over real images alone, and whether it beats the controls too."""
-    from mgdm_cli.report.content import Verdict
-    from mgdm_cli.report.page import points
-
-    if not weighed.rows:
-        return [
-            Verdict(
-                "caution", "What the images are worth is not known yet.", "Time ran out; the same command continues."
-            )
-        ]
-    tones: dict[str, Tone] = {"helps": "good", "no evidence": "plain", "hurts": "bad"}
-    lines = {
-        "helps": "Helps: with {} classifiers are better than with real images alone.",
-        "no evidence": "No evidence that {} makes classifiers better or worse.",
-        "hurts": "Hurts: with {} classifiers are worse than with real images alone.",
-    }
-    out = []
-    made = {row.name for row in weighed.rows if row.made}
-    for g in weighed.gains:
-        if g.against != "real" or g.arm not in made:
-            continue
-        said = f"{points(g.value)} points of balanced accuracy [{points(g.lo)}, {points(g.hi)}] over "
-        said += f"{len(g.nets)} nets and {g.seeds} seeds."
-        rest = [o for o in weighed.gains if o.arm == g.arm and o.against != "real"]
-        said += "".join(f" Over {o.against}: {points(o.value)} [{points(o.lo)}, {points(o.hi)}]." for o in rest)
-        if g.seeds < 2:
-            said += " A single seed cannot tell an effect from chance in training."
-        tone = tones[g.verdict]
-        if g.verdict == "helps" and any(o.lo <= 0 for o in rest):
-            tone, said = "plain", said + " Not shown to be better than the controls: they may do as well."
-        out.append(Verdict(tone, lines[g.verdict].format(g.arm), said))
-    return out
 
 
 def _nets(text: str) -> tuple[str, ...]:
@@ -297,32 +237,65 @@ def _settings(asked: Asked, bench: Bench) -> CellSettings:
     return CellSettings(asked.steps or steps_for(len(bench.real.label)))
 
 
-def _set_up(
-    prepared: Prepared, asked: Asked, synthetic: Path, test: Path | None, device: torch.device, seed: int
-) -> tuple[Bench, tuple[Arm, ...], tuple[str, ...], tuple[str, ...]]:
-    """(bench, arms, patients of the test images, notes). All arms with a pool add equally many images of each class."""
-    import numpy as np
+def _ordered(asked: Asked, prepared: Prepared) -> bool:
+    from mgdm_cli.metrics.utility import are_grades
 
+    return are_grades(prepared.classes) if asked.ordered is None else asked.ordered
+
+
+def _bench(task: Weighing) -> tuple[Bench, tuple[str, ...], tuple[str, ...]]:
+    """(bench, patients of the test images, notes)."""
     from mgdm_cli.data.splits import patient_key
     from mgdm_cli.engine import judging, utility
     from mgdm_cli.engine.preparing import pictures
 
-    records, scan, notes = _test(prepared, test)
+    prepared, device = task.maker.prepared, task.maker.device
+    records, scan, notes = _test(prepared, task.test)
     real = pictures(prepared, (*prepared.splits.train, *prepared.splits.holdout), device)
     bench = utility.Bench(real, judging.pictures_of(scan, records, prepared, device), len(prepared.classes))
-    pools = {}
-    for name, where in asked.folders:
-        others, found = judging.others(where or synthetic, prepared, synthetic=True)
-        pools[name] = judging.pictures_of(found, others, prepared, device)
-    counts = np.min([utility.counts_of(pool, bench.classes) for pool in pools.values()], axis=0)
-    if any(len(pool.label) > counts.sum() for pool in pools.values()):
-        notes = (*notes, "every arm adds as many images of each class as the smallest folder has")
+    return bench, tuple(patient_key(record) for record in records), notes
+
+
+def _arms(
+    task: Weighing, bench: Bench, *, dry: bool = False
+) -> tuple[tuple[Arm, ...], tuple[str, ...], dict[str, float]]:
+    """(arms, notes, seconds that arms not made yet would take). All arms with a pool add equally many images of a class.
+
+    Dry, nothing is made: an arm that is not there yet stands with duplicates in its place.
+    """
+    import numpy as np
+
+    from mgdm_cli.engine import judging, utility
+
+    maker, asked, prepared, seed = task.maker, task.asked, task.maker.prepared, task.maker.seed
+
+    def pool(folder: Path) -> Any:
+        others, found = judging.others(folder, prepared, synthetic=True)
+        return judging.pictures_of(found, others, prepared, maker.device)
+
+    pools = {name: pool(where or maker.synthetic) for name, where in asked.folders}
+    sizes = [utility.counts_of(p, bench.classes) for p in pools.values() or (pool(maker.synthetic),)]
+    counts = np.min(sizes, axis=0)
+    wanted = dict(zip(prepared.classes, counts.tolist(), strict=True))
+    making = {}
+    for name in asked.made:
+        there = maker.is_there(name, wanted)
+        if dry and there is None:
+            making[name] = maker.seconds(name, wanted)
+            pools[name] = utility.duplicates(bench.real, counts, seed=seed)
+        else:
+            pools[name] = pool(there or maker.make(name, wanted))
+    counts = np.min([utility.counts_of(p, bench.classes) for p in pools.values()], axis=0)
+    notes: tuple[str, ...] = ()
+    if any(len(p.label) > counts.sum() for p in pools.values()):
+        notes = ("every arm adds as many images of each class as the smallest synthetic set has",)
     make = {"dup": utility.duplicates, "classical": utility.classical}
     arms = [
-        utility.Arm(name, None if name == "real" else make[name](real, counts, seed=seed)) for name in asked.controls
+        utility.Arm(name, None if name == "real" else make[name](bench.real, counts, seed=seed))
+        for name in asked.controls
     ]
-    arms += [utility.Arm(name, utility.trimmed(pool, counts, seed=seed), made=True) for name, pool in pools.items()]
-    return bench, tuple(arms), tuple(patient_key(record) for record in records), notes
+    arms += [utility.Arm(name, utility.trimmed(p, counts, seed=seed), made=True) for name, p in pools.items()]
+    return tuple(arms), notes, making
 
 
 def _test(prepared: Prepared, test: Path | None) -> tuple[tuple[Record, ...], Scan, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mgdm_cli.data.folder import Scan, scan
 from mgdm_cli.data.image import Record
-from mgdm_cli.data.splits import folds, patient_key
+from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import BadInput
 from mgdm_cli.metrics.labels import softmax
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
@@ -87,11 +87,9 @@ def features_of(net: Classifier, x0: Tensor, *, batch: int = 64) -> Array:
     return np.asarray(torch.cat(parts).double().cpu().numpy())
 
 
-def real_space(found: Judges, prepared: Prepared, device: torch.device) -> tuple[Array, Labels, tuple[str, ...]]:
-    """(features (N,F), labels (N,), patients (N,)) of the real images that the first judge never saw."""
-    records = (*found.halves[1], *prepared.splits.holdout)
-    data = pictures(prepared, records, device)
-    return features_of(found.nets[0], data.x0), _labels(data), tuple(patient_key(record) for record in records)
+def unseen(found: Judges, prepared: Prepared) -> tuple[Record, ...]:
+    """The real images that the first judge, whose features are the feature space, never saw."""
+    return (*found.halves[1], *prepared.splits.holdout)
 
 
 def real_judged(found: Judges, prepared: Prepared, device: torch.device) -> tuple[Array, Labels]:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -139,82 +138,64 @@ def trimmed(data: Pictures, counts: NDArray[np.int64], *, seed: int = 0) -> Pict
     return Pictures(data.x0[picked], data.label[picked])
 
 
-def planned(arms: Sequence[Arm], nets: Sequence[str], seeds: int) -> tuple[Cell, ...]:
-    """All cells, whole seeds first: what is there when time runs out is a smaller table, not a torn one."""
-    return tuple(Cell(arm.name, net, seed) for seed in range(seeds) for net in nets for arm in arms)
+@dataclass(frozen=True)
+class Table:
+    """Every arm with every net from every seed, and the folder in which their cells lie."""
+
+    folder: Path
+    bench: Bench
+    arms: tuple[Arm, ...]
+    nets: tuple[str, ...]
+    seeds: int
+    settings: CellSettings
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def paths(self) -> dict[Cell, Path]:
+        """Cell -> its file, named by everything that decides its logits; an arm's name does not.
+
+        Whole seeds come first: what is there when time runs out is a smaller table, not a torn one.
+        """
+        bench, settings = self.bench, self.settings
+        common = [FORMAT, torch.__version__, asdict(settings), digest(bench.real), digest(bench.test), bench.classes]
+        pools = {arm.name: None if arm.pool is None else digest(arm.pool) for arm in self.arms}
+        out = {}
+        for cell in (Cell(a.name, net, seed) for seed in range(self.seeds) for net in self.nets for a in self.arms):
+            key = json.dumps([*common, pools[cell.arm], cell.net, cell.seed], sort_keys=True, default=str)
+            name = f"{cell.net}-{cell.seed}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+            out[cell] = self.folder / name
+        return out
+
+    def found(self) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]]:
+        """(arm -> probabilities (nets, seeds, N, K), the nets): the largest full table among the cells that are there.
+
+        Seeds that some cell lacks are left out; where no seed is complete, nets that the first one lacks are. Empty where
+        nothing can be compared.
+        """
+        there = {cell: path for cell, path in self.paths().items() if path.is_file()}
+
+        def whole(net: str, seed: int) -> bool:
+            return all(Cell(arm.name, net, seed) in there for arm in self.arms)
+
+        nets, seeds = self.nets, [s for s in range(self.seeds) if all(whole(net, s) for net in self.nets)]
+        if not seeds:
+            nets, seeds = tuple(net for net in self.nets if whole(net, 0)), [0]
+        if not nets:
+            return {}, ()
+        found = {
+            arm.name: np.stack([[_probabilities(there[Cell(arm.name, net, s)]) for s in seeds] for net in nets])
+            for arm in self.arms
+        }
+        return found, nets
 
 
-def run_cells(
-    folder: Path,
-    bench: Bench,
-    arms: Sequence[Arm],
-    cells: Sequence[Cell],
-    settings: CellSettings,
-    *,
-    go_on: Callable[[float], bool] = lambda longest: True,
-) -> Iterator[Progress]:
-    """Compute the cells that `folder` does not hold; before each, `go_on(seconds of the longest so far)` is asked."""
-    longest = 0.0
-    for done, (cell, path) in enumerate(zip(cells, paths_of(folder, bench, arms, cells, settings), strict=True)):
-        taken = 0.0
-        if not path.is_file():
-            if not go_on(longest):
-                return
-            begun = time.monotonic()
-            arm = next(arm for arm in arms if arm.name == cell.arm)
-            compute(bench, arm, cell, settings, path)
-            taken = time.monotonic() - begun
-            longest = max(longest, taken)
-        yield Progress(cell, done + 1, len(cells), taken)
-
-
-def compute(bench: Bench, arm: Arm, cell: Cell, settings: CellSettings, path: Path) -> None:
-    """Train one cell and write its logits to `path`."""
-    logits = trained(bench, arm, cell.net, cell.seed, settings)
+def compute(table: Table, cell: Cell, path: Path) -> float:
+    """Train one cell and write its logits to `path`; returns the seconds it took."""
+    begun = time.monotonic()
+    logits = trained(table.bench, table.arm(cell.arm), cell.net, cell.seed, table.settings)
     weights.save(path, {"logits": logits.float()}, {"kind": FORMAT, "net": cell.net, "seed": cell.seed})
-
-
-def paths_of(
-    folder: Path, bench: Bench, arms: Sequence[Arm], cells: Sequence[Cell], settings: CellSettings
-) -> list[Path]:
-    """The file of each cell, named by everything that decides its logits; an arm's name does not."""
-    common = [FORMAT, torch.__version__, asdict(settings), digest(bench.real), digest(bench.test), bench.classes]
-    pools = {arm.name: None if arm.pool is None else digest(arm.pool) for arm in arms}
-    out = []
-    for cell in cells:
-        key = json.dumps([*common, pools[cell.arm], cell.net, cell.seed], sort_keys=True, default=str)
-        out.append(folder / f"{cell.net}-{cell.seed}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors")
-    return out
-
-
-def table(
-    folder: Path,
-    bench: Bench,
-    arms: Sequence[Arm],
-    nets: Sequence[str],
-    seeds: int,
-    settings: CellSettings,
-) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]]:
-    """(arm -> probabilities (nets, seeds, N, K), the nets): the largest full table among the cells that are there.
-
-    Seeds that some cell lacks are left out; where no seed is complete, nets that the first one lacks are. Empty where
-    nothing can be compared.
-    """
-    cells = planned(arms, nets, seeds)
-    there = dict(zip(cells, paths_of(folder, bench, arms, cells, settings), strict=True))
-    there = {cell: path for cell, path in there.items() if path.is_file()}
-    whole = [s for s in range(seeds) if all(Cell(a.name, n, s) in there for a in arms for n in nets)]
-    kept = tuple(nets)
-    if not whole:
-        whole = [0]
-        kept = tuple(n for n in nets if all(Cell(a.name, n, 0) in there for a in arms))
-    if not kept:
-        return {}, ()
-    found = {
-        arm.name: np.stack([[_probabilities(there[Cell(arm.name, net, seed)]) for seed in whole] for net in kept])
-        for arm in arms
-    }
-    return found, kept
+    return time.monotonic() - begun
 
 
 def trained(bench: Bench, arm: Arm, net: str, seed: int, settings: CellSettings) -> Tensor:

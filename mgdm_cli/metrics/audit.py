@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.metrics import diversity, manifold
-from mgdm_cli.metrics.copies import Calibration, CopyScorer, Scores, calibrate
+from mgdm_cli.metrics.copies import Calibration, CopyScorer, Scorer, Scores, calibrate
 from mgdm_cli.metrics.fidelity import Estimate, frechet, kernel_distance, with_interval
 from mgdm_cli.metrics.labels import clopper_pearson, entropy, most_by_chance, wilson
-from mgdm_cli.metrics.planting import Planted, planted_copies
+from mgdm_cli.metrics.parts import PartScorer
+from mgdm_cli.metrics.planting import KINDS, Planted, planted_copies
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -21,6 +22,8 @@ Images = NDArray[np.float32]
 LEAST = 10  # images of a class below which its distances are not given
 VENDI = 300  # images of a class in the effective number: eigenvalues cost its cube
 MUST_FIND = ("exact", "JPEG", "contrast", "flip", "shift")  # without these the copy test has too little power
+PARTIAL = ("half", "crop")  # what the look at parts is there for
+BEYOND = 0.995  # level of the most that chance explains: two looks, so that 1 set in 100 exceeds one of them by chance
 POWER = 0.95  # share of planted copies of each of those kinds that must be found
 
 
@@ -80,14 +83,18 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Copies:
-    """Copy scores of the synthetic set, how many count as copies, and what the test is able to find here."""
+    """Copy scores of the synthetic set, how many count as copies, and what the test is able to find here.
+
+    `parts` is the same by quarters of the picture: copies of a part, which the look at the whole misses.
+    """
 
     scores: Scores
     calibration: Calibration
     flagged: NDArray[np.bool_]
     interval: tuple[float, float]  # of the share flagged (Clopper-Pearson)
-    by_chance: int  # flagged images that alpha explains, but for 1 in 100 sets of this size
+    by_chance: int  # flagged images that alpha explains, but for 1 in 200 sets of this size
     planted: tuple[Planted, ...]
+    parts: Copies | None = None
 
     @property
     def powerful(self) -> bool:
@@ -100,9 +107,14 @@ class Copies:
         return self.calibration.threshold.value is not None
 
     @property
-    def failed(self) -> bool:
-        """Whether more images count as copies than chance explains."""
+    def beyond_chance(self) -> bool:
+        """Whether this look by itself counts more images as copies than chance explains."""
         return int(self.flagged.sum()) > self.by_chance
+
+    @property
+    def failed(self) -> bool:
+        """Whether more images count as copies, of the whole or of a part, than chance explains."""
+        return self.beyond_chance or (self.parts is not None and self.parts.beyond_chance)
 
 
 def fidelity(real: Space, synthetic: Space, classes: Sequence[str], *, draws: int = 200, seed: int = 0) -> Fidelity:
@@ -202,12 +214,27 @@ def copies(
     synthetic: Images,
     *,
     alpha: float = 0.01,
+    parts: PartScorer | None = None,
     seed: int = 0,
 ) -> Copies:
-    """Copy scores of synthetic images (S,C,H,W) against `scorer`, prepared from `train` (N,C,H,W)."""
+    """Copy scores of synthetic images (S,C,H,W) against `scorer` and `parts`, both prepared from `train` (N,C,H,W)."""
+    partial = None if parts is None else _copies(parts, PARTIAL, train, holdout, synthetic, alpha, seed)
+    return replace(_copies(scorer, tuple(KINDS), train, holdout, synthetic, alpha, seed), parts=partial)
+
+
+def _copies(
+    scorer: Scorer,
+    kinds: tuple[str, ...],
+    train: Images,
+    holdout: Images | None,
+    synthetic: Images,
+    alpha: float,
+    seed: int,
+) -> Copies:
     calibration = calibrate(scorer, holdout, alpha=alpha, seed=seed)
     scores = scorer.score(synthetic)
     flagged = calibration.threshold.flags(scores.score)
-    planted = planted_copies(scorer, train, calibration.threshold, seed=seed)
+    planted = planted_copies(scorer, train, calibration.threshold, kinds=kinds, seed=seed)
     interval = clopper_pearson(int(flagged.sum()), len(flagged))
-    return Copies(scores, calibration, flagged, interval, most_by_chance(len(flagged), alpha), planted)
+    chance = most_by_chance(len(flagged), alpha, BEYOND)
+    return Copies(scores, calibration, flagged, interval, chance, planted)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ COLUMNS = 8192  # training images in one product
 SAME = 0.25  # a real image four times nearer to one training image than to its surroundings shows the same thing
 
 Array = NDArray[np.float64]
+Quarter = tuple[Literal[0, 1], Literal[0, 1]]  # lower half or not, right half or not
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,18 @@ class CopyScorer:
     """Scores images against one prepared training set."""
 
     def __init__(
-        self, train: NDArray[np.float32], *, groups: Sequence[str] | None = None, device: str | torch.device = "cpu"
+        self,
+        train: NDArray[np.float32],
+        *,
+        groups: Sequence[str] | None = None,
+        device: str | torch.device = "cpu",
+        quarter: Quarter | None = None,
+        shift: int = SHIFT,
     ) -> None:
-        """`train` (N,C,H,W) in any linear units; `groups` (N,) patients, used by `leave_one_out` alone."""
+        """`train` (N,C,H,W) in any linear units; `groups` (N,) patients, used by `leave_one_out` alone.
+
+        With a `quarter` of the picture only that part of each image is compared, with the same part of the others.
+        """
         if train.ndim != 4 or len(train) < 2:
             raise BadInput(
                 f"copy score: the training set has shape {train.shape}", "At least two images of one size are needed."
@@ -92,8 +103,9 @@ class CopyScorer:
         self.shape = train.shape[1:]
         self.device = torch.device(device)
         self.groups = np.asarray([str(i) for i in range(len(train))] if groups is None else list(groups))
-        self._detail = _detail(train)
-        tall, wide = _margin(self._detail.shape)
+        self.quarter, self.shift = quarter, shift
+        self._detail = self._prepared(train)
+        tall, wide = _margin(self._detail.shape, shift)
         height, width = self._detail.shape[1:]
         centre = self._detail[:, tall : height - tall, wide : width - wide]
         self._windows = _unit(centre).astype(np.float32)
@@ -109,7 +121,7 @@ class CopyScorer:
                 f"copy score: images of shape {images.shape[1:]} against training images of shape {self.shape}",
                 "Both must have the same size and channels.",
             )
-        return _gather([self._one(_detail(image[None])[0], None) for image in images])
+        return _gather([self._one(self._prepared(image[None])[0], None) for image in images])
 
     def leave_one_out(self, *, limit: int = 400, seed: int = 0) -> tuple[Scores, NDArray[np.int64]]:
         """`Scores` of up to `limit` training images, each against those of other patients, and their indices (M,)."""
@@ -121,9 +133,21 @@ class CopyScorer:
         """`Scores` of the training images of these indices (M,), each against those of other patients."""
         return _gather([self._one(self._detail[i], self.groups != self.groups[i]) for i in chosen])
 
+    def _prepared(self, images: NDArray[np.float32]) -> Array:
+        """The band (N,h,w) that is compared, of the whole pictures or of the quarter."""
+        detail = _detail(images)
+        if self.quarter is None:
+            return detail
+        rows, columns = (
+            slice(half * (side // 2), (half + 1) * (side // 2) + half * (side % 2))
+            for half, side in zip(self.quarter, detail.shape[1:], strict=True)
+        )
+        return detail[:, rows, columns]
+
     def _one(self, detail: Array, allowed: NDArray[np.bool_] | None) -> tuple[float, int, float]:
         """Score, nearest index and distance of one prepared image (h,w) against the allowed training images."""
-        patches = _unit(_patches(detail))
+        margin = _margin(detail.shape, self.shift)
+        patches = _unit(_patches(detail, margin))
         ncc = self._coarse(patches.astype(np.float32))
         if allowed is not None:
             ncc = np.where(allowed, ncc, -2.0)
@@ -131,7 +155,7 @@ class CopyScorer:
         if usable == 0:
             raise BadInput("copy score: all training images belong to one patient", "Give patients, or more of them.")
         best = np.argsort(-ncc, kind="stable")[: min(NEIGHBOURS + SPARE, usable)]
-        exact = _exact(detail, patches, self._windows[best].astype(np.float64))
+        exact = _exact(detail, patches, self._windows[best].astype(np.float64), margin)
         distance = np.sqrt(np.maximum(2.0 - 2.0 * exact, 0.0))
         order = np.lexsort((best, distance))[:NEIGHBOURS]
         mean = float(distance[order].mean())
@@ -158,8 +182,16 @@ def threshold(calibration: Array, alpha: float = 0.01) -> Threshold:
     return Threshold(float(np.sort(calibration)[rank - 1]), alpha, m)
 
 
+class Scorer(Protocol):
+    """What `calibrate` asks."""
+
+    def score(self, images: NDArray[np.float32]) -> Scores: ...
+
+    def leave_one_out(self, *, limit: int = 400, seed: int = 0) -> tuple[Scores, NDArray[np.int64]]: ...
+
+
 def calibrate(
-    scorer: CopyScorer, holdout: NDArray[np.float32] | None, *, alpha: float = 0.01, limit: int = 400, seed: int = 0
+    scorer: Scorer, holdout: NDArray[np.float32] | None, *, alpha: float = 0.01, limit: int = 400, seed: int = 0
 ) -> Calibration:
     """The threshold from the holdout; where that is too small, from training images scored against other patients.
 
@@ -231,11 +263,11 @@ def _smoothing(length: int, sigma: float) -> Array:
     return matrix
 
 
-def _exact(detail: Array, patches: Array, windows: Array) -> Array:
+def _exact(detail: Array, patches: Array, windows: Array, margin: tuple[int, int]) -> Array:
     """Correlation (N,) with training windows (N,D) at the best shift, and after the small move that suits it best."""
     at_shifts = patches @ windows.T
     where = at_shifts.argmax(axis=0)
-    tall, wide = _margin(detail.shape)
+    tall, wide = margin
     view, place = np.divmod(where, len(patches) // 2)
     views = np.stack([detail, detail[:, ::-1]])
     size = (detail.shape[0] - 2 * tall, detail.shape[1] - 2 * wide)
@@ -243,14 +275,14 @@ def _exact(detail: Array, patches: Array, windows: Array) -> Array:
     return np.asarray(np.maximum(at_shifts[where, np.arange(len(windows))], moved))
 
 
-def _margin(shape: tuple[int, ...]) -> tuple[int, int]:
+def _margin(shape: tuple[int, ...], shift: int) -> tuple[int, int]:
     """Rows and columns around the central window of (..., h, w): the shift searched, less in very small images."""
-    return min(SHIFT, shape[-2] // 4), min(SHIFT, shape[-1] // 4)
+    return min(shift, shape[-2] // 4), min(shift, shape[-1] // 4)
 
 
-def _patches(detail: Array) -> Array:
+def _patches(detail: Array, margin: tuple[int, int]) -> Array:
     """All shifted windows of one image (h,w), as it stands and mirrored: (P, h - 2m, w - 2m)."""
-    tall, wide = _margin(detail.shape)
+    tall, wide = margin
     size = (detail.shape[0] - 2 * tall, detail.shape[1] - 2 * wide)
     both = [np.lib.stride_tricks.sliding_window_view(d, size).reshape(-1, *size) for d in (detail, detail[:, ::-1])]
     return np.concatenate(both)

@@ -29,8 +29,8 @@ MOST = 2500  # images of a set that enter a distance
 class Estimate:
     """A distance with its interval; `value` None where it is not given (`reason`). `n`: real and synthetic images used.
 
-    `baseline` is the mean size of the same distance between two halves of the real images, and `ratio` what the
-    synthetic images give in place of one half, against it (None for the kernel distance: see `_baseline`).
+    `baseline` is the mean size of the same distance between two halves of the real images, and `ratio` the mean size
+    that the synthetic images give in place of one half, over it: about 1 for one more sample of the real ones.
     """
 
     value: float | None
@@ -85,7 +85,7 @@ def with_interval(
     real, synthetic, names, generator = thinned(real, synthetic, groups, seed)
     n = (len(real), len(synthetic))
     if metric is frechet and min(n) <= real.shape[1]:
-        return Estimate(None, n=n, reason=f"{min(n)} images are too few for {real.shape[1]} features")
+        return Estimate(None, n=n, reason=_too_few(min(n), real.shape[1]))
     pooled = _pooled(metric, np.concatenate([real, synthetic]))
     ours, theirs = np.arange(n[0]), n[0] + np.arange(n[1])
     value = pooled(ours, theirs)
@@ -95,7 +95,7 @@ def with_interval(
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(drawn - drawn.mean(), [tail, 1.0 - tail])
     least = 1 + (real.shape[1] if metric is frechet else 1)
-    baseline, ratio = _baseline(pooled, names, theirs, least, generator, biased=metric is not kernel_distance)
+    baseline, ratio = _baseline(pooled, names, theirs, least, generator)
     why = "" if baseline is not None else f"half of {n[0]} real images is too few for a baseline"
     lo = value - float(high)
     if metric is frechet:  # never below 0, which the basic interval does not know
@@ -124,11 +124,11 @@ class Halves:
     names: NDArray[np.str_]
     least: int
 
-    def baseline(self, generator: np.random.Generator, *, biased: bool) -> tuple[float | None, float | None]:
+    def baseline(self, generator: np.random.Generator) -> tuple[float | None, float | None]:
         """(mean size between halves of the real images, ratio of the synthetic set's at equal numbers to it)."""
         pooled = _pooled(self.metric, np.concatenate([self.real, self.synthetic]))
         theirs = len(self.real) + np.arange(len(self.synthetic))
-        return _baseline(pooled, self.names, theirs, self.least, generator, biased=biased)
+        return _baseline(pooled, self.names, theirs, self.least, generator)
 
 
 def real_baseline(metric: Distance, real: Array, *, groups: Sequence[str] | None = None, seed: int = 0) -> float | None:
@@ -136,7 +136,7 @@ def real_baseline(metric: Distance, real: Array, *, groups: Sequence[str] | None
     names = np.asarray([str(i) for i in range(len(real))] if groups is None else list(groups))
     pooled = _pooled(metric, np.asarray(real, dtype=np.float64))
     least = 1 + (real.shape[1] if metric is frechet else 1)
-    return _baseline(pooled, names, np.arange(len(real)), least, np.random.default_rng(seed), biased=True)[0]
+    return _baseline(pooled, names, np.arange(len(real)), least, np.random.default_rng(seed))[0]
 
 
 def halves(groups: NDArray[np.str_], generator: np.random.Generator) -> tuple[Indices, Indices]:
@@ -178,12 +178,10 @@ def _baseline(
     synthetic: Indices,
     least: int,
     generator: np.random.Generator,
-    *,
-    biased: bool,
 ) -> tuple[float | None, float | None]:
     """Mean size of the distance between halves of the real images, and the synthetic one's at equal numbers over it.
 
-    A distance without bias has no ratio: between two halves of the real images it is 0 but for chance.
+    Of a distance without bias the size is that of its chance part, so that the ratio says how many times that it is.
     """
     real_real, real_synthetic = [], []
     for _ in range(HALVES):
@@ -192,9 +190,9 @@ def _baseline(
         if min(len(one), size) < least:
             return None, None
         real_real.append(abs(pooled(one, generator.permutation(other)[:size])))
-        real_synthetic.append(pooled(one, generator.permutation(synthetic)[:size]))
+        real_synthetic.append(abs(pooled(one, generator.permutation(synthetic)[:size])))
     baseline = float(np.mean(real_real))
-    return baseline, float(np.mean(real_synthetic)) / baseline if biased and baseline > 0 else None
+    return baseline, float(np.mean(real_synthetic)) / baseline if baseline > 0 else None
 
 
 def resample(groups: NDArray[np.str_], generator: np.random.Generator) -> Indices:
@@ -202,6 +200,13 @@ def resample(groups: NDArray[np.str_], generator: np.random.Generator) -> Indice
     names, which = np.unique(groups, return_inverse=True)
     members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
     return np.concatenate([members[i] for i in generator.integers(0, len(names), len(names))])
+
+
+def _too_few(images: int, features: int) -> str:
+    return (
+        f"{images} images are too few for {features} features: with no more images than features the distance tells "
+        "their number, not how alike they are"
+    )
 
 
 def _checked(a: Array, b: Array) -> tuple[Array, Array]:

@@ -118,7 +118,7 @@ def estimate(
         return float(count(*_pairs(a, b), k).mean())
 
     halves = Halves(share, real, synthetic, names, least=LEAST)
-    baseline, ratio = halves.baseline(generator, biased=True)
+    baseline, ratio = halves.baseline(generator)
     why = "" if baseline is not None else f"half of {n[0]} real images is too few for a baseline"
     return Estimate(float(hits.mean()), low, high, baseline, ratio, n, why)
 

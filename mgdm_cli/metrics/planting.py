@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mgdm_cli.metrics.copies import CopyScorer, Threshold
+from mgdm_cli.metrics.copies import Scorer, Threshold
 
 Images = NDArray[np.float32]
 
@@ -30,14 +30,20 @@ class Planted:
 
 
 def planted_copies(
-    scorer: CopyScorer, train: Images, threshold: Threshold, *, each: int = 20, seed: int = 0
+    scorer: Scorer,
+    train: Images,
+    threshold: Threshold,
+    *,
+    kinds: Sequence[str],
+    each: int = 20,
+    seed: int = 0,
 ) -> tuple[Planted, ...]:
-    """For every kind in `KINDS`: `each` training images (N,C,H,W) so changed, and how many of them are flagged."""
+    """For every one of `kinds` of `KINDS`: `each` training images (N,C,H,W) so changed, and how many of them are flagged."""
     generator = np.random.default_rng(seed)
     chosen = train[np.sort(generator.permutation(len(train))[:each])]
     found = []
-    for kind, change in KINDS.items():
-        flags = threshold.flags(scorer.score(change(chosen, generator)).score)
+    for kind in kinds:
+        flags = threshold.flags(scorer.score(KINDS[kind](chosen, generator)).score)
         found.append(Planted(kind, int(flags.sum()), len(chosen)))
     return tuple(found)
 

@@ -6,6 +6,7 @@ net and seed began with the same weights and drew in the same order, so their di
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +25,7 @@ Verdict = Literal["helps", "no evidence", "hurts"]
 DRAWS = 4000
 BINS = 15  # of the calibration error
 LEVEL = 0.95
+GRADED = {"birads", "dr", "grade", "isup", "kl", "level", "score", "severity", "stage"}  # words of ordered classes
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,24 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def measured(probabilities: Array, label: Labels) -> dict[str, float]:
-    """Mean over cells of each measure, from probabilities (nets, seeds, N, K) and labels (N,)."""
+def measured(probabilities: Array, label: Labels, *, ordered: bool = True) -> dict[str, float]:
+    """Mean over cells of each measure, from probabilities (nets, seeds, N, K) and labels (N,).
+
+    Without the kappa where the classes are not `ordered`: it would count a mistake by a distance that does not exist.
+    """
     cells = probabilities.reshape(-1, *probabilities.shape[2:])
-    return {name: float(np.mean([measure(cell, label) for cell in cells])) for name, measure in MEASURES.items()}
+    asked = {name: measure for name, measure in MEASURES.items() if ordered or measure is not quadratic_kappa}
+    return {name: float(np.mean([measure(cell, label) for cell in cells])) for name, measure in asked.items()}
+
+
+def are_grades(classes: Sequence[str]) -> bool:
+    """Whether three or more classes say by their names that they are grades: one word of `GRADED`, each with a number.
+
+    Bare numbers do not: they are as often just indices.
+    """
+    found = [re.fullmatch(r"([a-z]+)[ _.-]*(?:\d+|[ivx]+)", name.strip().lower()) for name in classes]
+    words = {match[1] for match in found if match is not None}
+    return len(classes) > 2 and None not in found and len(words) == 1 and words <= GRADED
 
 
 def gain(

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from mgdm_cli.commands.concluding import leak_verdicts
-from mgdm_cli.commands.weighing import Row, Weighed, verdicts_of
+from mgdm_cli.commands.weighed import verdicts_of
+from mgdm_cli.commands.weighing import Row, Weighed
 from mgdm_cli.engine.utility import CellSettings
 from mgdm_cli.metrics.leaks import Authenticity, Leaks, Membership, NeighbourTest
 from mgdm_cli.metrics.utility import MEASURES, Gain

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from mgdm_cli.commands import evaluate
+from mgdm_cli.commands.arming import Maker
 from mgdm_cli.commands.modelling import Source, prepare
-from mgdm_cli.commands.weighing import Asked, estimate, verdicts_of, weigh
+from mgdm_cli.commands.weighed import verdicts_of
+from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, UsageError
@@ -44,8 +46,16 @@ def asked(folder: Path, *, nets: str = "lenet", seeds: int = 2, budget: float | 
     return Asked.of(f"dup,classical,synthetic,plain={folder / 'plain'}", nets, seeds, 2, budget)
 
 
+def task(
+    folder: Path, prepared: Prepared, out: Path, asked: Asked, *, test: Path | None, model: Path | None = None
+) -> Weighing:
+    source = Source(folder / "real", patient_regex=PATIENT_REGEX)
+    return Weighing(Maker(source, prepared, folder / "made", out, model, CPU, 0), asked, test)
+
+
 def test_arms_add_equally_many_images_and_the_table_is_kept(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
-    found = weigh(prepared, asked(folder), folder / "made", folder / "test", tmp_path, CPU, seed=0)
+    whole = task(folder, prepared, tmp_path, asked(folder), test=folder / "test")
+    found = weigh(whole)
     added = {row.name: list(row.images.values()) for row in found.rows}
     assert added["real"] == [0, 0, 0, 0]
     assert added["dup"] == added["classical"] == added["synthetic"] == added["plain"] == [2, 8, 10, 12]
@@ -59,8 +69,7 @@ def test_arms_add_equally_many_images_and_the_table_is_kept(folder: Path, prepar
     assert len(verdicts_of(found)) == 2
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
     assert len(before) == 10
-    again = weigh(prepared, asked(folder), folder / "made", folder / "test", tmp_path, CPU, seed=0)
-    assert again == found
+    assert weigh(whole) == found
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == before
 
 
@@ -81,7 +90,7 @@ def test_evaluate_tells_it_and_ends_partial_without_time(folder: Path, tmp_path:
 
 
 def test_a_dry_run_writes_nothing(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
-    found = estimate(prepared, asked(folder), folder / "made", folder / "test", tmp_path, CPU, seed=0)
+    found = estimate(task(folder, prepared, tmp_path, asked(folder), test=folder / "test"))
     assert found.document["cells"] == found.document["cells_missing"] == 10
     assert found.document["nets"]["lenet"]["seconds_per_step"] > 0
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +101,7 @@ def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Pr
     for path in sorted((folder / "real" / "grade0").iterdir())[:5]:
         shutil.copy(path, tmp_path / "test" / "grade0" / f"zz{path.name}")
     one = asked(folder, seeds=1)
-    found = weigh(prepared, one, folder / "made", tmp_path / "test", tmp_path, CPU, seed=0)
+    found = weigh(task(folder, prepared, tmp_path, one, test=tmp_path / "test"))
     assert sum(found.test.values()) == 24
     assert any(note.startswith("5 test images") for note in found.notes)
     assert all(g.verdict == "no evidence" for g in found.gains)  # one seed
@@ -100,13 +109,13 @@ def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Pr
 
 def test_without_test_images_there_is_no_table(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no test images of class grade0"):
-        weigh(prepared, asked(folder), folder / "made", None, tmp_path, CPU, seed=0)
+        weigh(task(folder, prepared, tmp_path, asked(folder), test=None))
 
 
 @pytest.mark.parametrize(
     ("arms", "nets", "said"),
     [
-        ("real,dup", "quick", "names no folder"),
+        ("real,dup", "quick", "names no synthetic images"),
         ("dup,strange", "quick", "'strange' is no arm"),
         ("a=x,a=y", "quick", "one name twice"),
         ("real=x", "quick", "no arm"),

@@ -11,8 +11,8 @@ import torch
 
 from mgdm_cli.engine import utility
 from mgdm_cli.engine.training import Pictures
-from mgdm_cli.engine.utility import Arm, Bench, Cell, CellSettings, planned, run_cells, table
-from mgdm_cli.engine.utility_jobs import run_cells_with
+from mgdm_cli.engine.utility import Arm, Bench, Cell, CellSettings, Table
+from mgdm_cli.engine.utility_jobs import run_cells
 from mgdm_cli.metrics.utility import Gain, gain
 from tests.tiny import one_thread
 
@@ -51,10 +51,9 @@ def arms(bench: Bench) -> tuple[Arm, ...]:
 
 @pytest.fixture(scope="module")
 def gains(bench: Bench, arms: tuple[Arm, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Gain]:
-    folder = tmp_path_factory.mktemp("cells")
-    cells = planned(arms, NETS, SEEDS)
-    assert [p.done for p in run_cells(folder, bench, arms, cells, SETTINGS)] == list(range(1, len(cells) + 1))
-    found, nets = table(folder, bench, arms, NETS, SEEDS, SETTINGS)
+    table = Table(tmp_path_factory.mktemp("cells"), bench, arms, NETS, SEEDS, SETTINGS)
+    assert [p.done for p in run_cells(table)] == list(range(1, len(table.paths()) + 1))
+    found, nets = table.found()
     assert nets == NETS
     assert {name: p.shape for name, p in found.items()} == {a.name: (2, 2, 180, 3) for a in arms}
     label = bench.test.label.numpy()
@@ -76,56 +75,52 @@ def test_a_copy_of_the_real_images_changes_nothing_at_all(bench: Bench) -> None:
 
 
 def test_cells_are_kept_and_known_by_what_decides_them(bench: Bench, arms: tuple[Arm, ...], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=2)
-    cells = planned(arms[:2], ("lenet",), 1)
-    assert all(p.seconds > 0 for p in run_cells(tmp_path, bench, arms, cells, settings))
+    table = Table(tmp_path, bench, arms[:2], ("lenet",), 1, replace(SETTINGS, steps=2))
+    assert all(p.seconds > 0 for p in run_cells(table))
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert all(p.seconds == 0 for p in run_cells(tmp_path, bench, arms, cells, settings))
+    assert all(p.seconds == 0 for p in run_cells(table))
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    renamed = (arms[0], replace(arms[1], name="other"))
-    again = utility.paths_of(tmp_path, bench, renamed, [Cell("other", "lenet", 0)], settings)
-    assert again[0].is_file()  # the name does not count, the images do
-    changed = toy(7, 8)
-    for other in (
-        utility.paths_of(tmp_path, bench, (replace(arms[1], pool=changed),), [Cell("copy", "lenet", 0)], settings),
-        utility.paths_of(tmp_path, bench, arms, [Cell("copy", "lenet", 1)], settings),
-        utility.paths_of(tmp_path, bench, arms, [Cell("copy", "lenet", 0)], replace(settings, batch=8)),
-        utility.paths_of(tmp_path, replace(bench, test=toy(5, 9)), arms, [Cell("copy", "lenet", 0)], settings),
+    renamed = replace(table, arms=(arms[0], replace(arms[1], name="other")))
+    assert renamed.paths()[Cell("other", "lenet", 0)].is_file()  # the name does not count, the images do
+    changed, later = replace(arms[1], pool=toy(7, 8)), Cell("copy", "lenet", 1)
+    for other, cell in (
+        (replace(table, arms=(arms[0], changed)), Cell("copy", "lenet", 0)),
+        (replace(table, seeds=2), later),
+        (replace(table, settings=replace(table.settings, batch=8)), Cell("copy", "lenet", 0)),
+        (replace(table, bench=replace(bench, test=toy(5, 9))), Cell("copy", "lenet", 0)),
     ):
-        assert not other[0].is_file()
+        assert not other.paths()[cell].is_file()
 
 
 def test_when_time_runs_out_a_smaller_table_is_left(bench: Bench, arms: tuple[Arm, ...], tmp_path: Path) -> None:
-    settings, few = replace(SETTINGS, steps=1), arms[:2]
-    cells = planned(few, NETS, 2)
+    table = Table(tmp_path, bench, arms[:2], NETS, 2, replace(SETTINGS, steps=1))
     budget = iter([True] * 5)
-    done = list(run_cells(tmp_path, bench, few, cells, settings, go_on=lambda longest: next(budget, False)))
-    assert len(done) == 5
-    found, nets = table(tmp_path, bench, few, NETS, 2, settings)
+    assert len(list(run_cells(table, go_on=lambda longest: next(budget, False)))) == 5
+    found, nets = table.found()
     assert nets == NETS
     assert found["real"].shape[:2] == (2, 1)  # the second seed is torn
-    assert table(tmp_path, bench, few, ("vgg",), 2, settings) == ({}, ())
-    list(run_cells(tmp_path, bench, few, cells, settings))
-    assert table(tmp_path, bench, few, NETS, 2, settings)[0]["copy"].shape[:2] == (2, 2)
+    assert replace(table, nets=("vgg",)).found() == ({}, ())
+    list(run_cells(table))
+    assert table.found()[0]["copy"].shape[:2] == (2, 2)
 
 
 @pytest.mark.slow  # two processes that import torch
 def test_several_processes_give_the_same_cells(bench: Bench, arms: tuple[Arm, ...], tmp_path: Path) -> None:
-    settings, few = replace(SETTINGS, steps=3), arms[:2]
-    cells = planned(few, ("lenet",), 2)
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    alone.mkdir()
-    together.mkdir()
-    list(run_cells(alone, bench, few, cells, settings))
-    list(run_cells(together, bench, few, cells[:1], settings))
-    done = list(run_cells_with(2, together, bench, few, cells, settings))
+    alone = Table(tmp_path / "alone", bench, arms[:2], ("lenet",), 2, replace(SETTINGS, steps=3))
+    together = replace(alone, folder=tmp_path / "together")
+    for table in (alone, together):
+        table.folder.mkdir()
+    list(run_cells(alone))
+    once = iter([True])
+    list(run_cells(together, go_on=lambda longest: next(once, False)))
+    done = list(run_cells(together, jobs=2))
     assert sorted(p.done for p in done) == [1, 2, 3, 4]
-    assert {p.cell for p in done} == set(cells)
+    assert {p.cell for p in done} == set(together.paths())
     assert [p.seconds == 0 for p in done] == [True, False, False, False]
-    one, other = (table(folder, bench, few, ("lenet",), 2, settings)[0] for folder in (alone, together))
+    one, other = alone.found()[0], together.found()[0]
     assert all(np.allclose(one[name], other[name], atol=1e-3) for name in one)
-    late = list(run_cells_with(2, tmp_path, bench, few, cells, settings, go_on=lambda longest: False))
-    assert late == []
+    late = replace(alone, folder=tmp_path)
+    assert list(run_cells(late, jobs=2, go_on=lambda longest: False)) == []
 
 
 def test_batches_hold_the_classes_in_equal_shares(bench: Bench) -> None:
