@@ -2,64 +2,110 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from mgdm_cli.commands.measuring import Findings
+    from mgdm_cli.metrics.audit import Agreement, Copies
     from mgdm_cli.metrics.leaks import Leaks
+    from mgdm_cli.metrics.planting import Planted
     from mgdm_cli.report.content import Verdict
 
 CLOSE, FAR = 1.5, 5.0  # ratio of distances: below, the sets are close; above, far apart
 LOWER = 0.05  # agreement this much below that of real images is worth a caution
 SHARP = 0.65  # upper end of the membership interval up to which finding nothing says something
+MANY = 0.05  # upper end of the share of near copies above which too few images were looked at to say "no evidence"
+ROOM = 0.10  # agreement may truly lie this much below that of real images before "as in real images" is not said
+ABLE = 0.15  # balanced accuracy over chance below which the judges cannot judge
 VARIED = 0.8  # mean distance against the real one's below which a class is called less varied
 
 
+HELP, NEW, LEAK = "Do they help a classifier?", "Are they new?", "Does the model know its training images?"
+LABELS, LOOKS, SPLIT = "Are the labels right?", "Do they look like the real images?", "Can the figures be trusted?"
+
+
 def verdicts_of(found: Findings) -> list[Verdict]:
-    """What may be said, the most serious question first."""
+    """What may be said, problems first, then in the order of the questions: do they help, are they new, do they leak."""
     from mgdm_cli.commands import weighed
     from mgdm_cli.report.content import Verdict
 
-    worth = [] if found.utility is None else weighed.verdicts_of(found.utility)
-    out = [
-        _copy_verdict(found),
-        *leak_verdicts(found.leaks),
-        *worth,
-        *_label_verdict(found),
-        *_distance_verdict(found),
-        *_spread_verdict(found),
-    ]
-    if not found.prepared.splits.patients_known:
-        out.append(
-            Verdict(
-                "caution",
-                "The patients are not known.",
-                "Each file counts as its own patient, so one patient may stand on both sides of a split.",
-            )
+    worth = [
+        Verdict("plain", "Not asked here.", "Ask with --arms, on test images that nothing was learnt from.")
+    ] if found.utility is None else weighed.verdicts_of(found.utility)  # fmt: skip
+    patients = [] if found.prepared.splits.patients_known else [
+        Verdict(
+            "caution",
+            "The patients are not known.",
+            "Each file counts as its own patient. Where one patient has several, some may stand on both sides of a "
+            "split, and every figure here may flatter. Say who is who: --patient-regex, or a column of --labels.",
         )
-    return out
+    ]  # fmt: skip
+    answers = (
+        (HELP, worth),
+        (NEW, [copy_verdict(found.copies, found.leaks.unaudited)]),
+        (LEAK, leak_verdicts(found.leaks)),
+        (LABELS, label_verdict(found.labels, len(found.prepared.classes))),
+        (LOOKS, [*_distance_verdict(found), *_spread_verdict(found)]),
+        (SPLIT, patients),
+    )
+    return in_order([replace(verdict, question=question) for question, said in answers for verdict in said])
 
 
-def _copy_verdict(found: Findings) -> Verdict:
+def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Problems first, the rest as they come."""
+    return sorted(verdicts, key=lambda verdict: verdict.tone != "bad")
+
+
+def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
+    """What the copy scores allow to say; `unaudited`: why nothing is known to be held out."""
     from mgdm_cli.report.content import Verdict
+    from mgdm_cli.report.page import share
 
-    c = found.copies
+    parts = c.parts
     n, hits = len(c.flagged), int(c.flagged.sum())
     if not c.auditable:
         return Verdict("caution", "Not auditable for copies.", f"{c.calibration.threshold.reason}.")
-    power = f"Of {sum(p.planted for p in c.planted)} planted copies {sum(p.found for p in c.planted)} were found"
-    missed = ", ".join(p.kind for p in c.planted if p.found < p.planted)
-    power += f" (not all of: {missed})." if missed else "."
     said = f"{hits} of {n} images count as near copies; chance alone explains up to {c.by_chance}."
-    if c.failed:
-        return Verdict("bad", "More images are near copies of training images than chance explains.", said)
-    if found.leaks.unaudited:
-        return Verdict("caution", "Not auditable.", f"{found.leaks.unaudited}. {said}".capitalize())
-    if not c.powerful:
+    figure = f"{hits} of {n}\n[{share(c.interval[0])}, {share(c.interval[1])}]"
+    if parts is not None and parts.auditable:
+        said += f" Of a part: {int(parts.flagged.sum())}, chance explains up to {parts.by_chance}."
+    if c.beyond_chance:
         return Verdict(
-            "caution", "Inconclusive: on these images the copy test finds too few planted copies.", f"{said} {power}"
+            "bad", "More images are near copies of training images than chance explains.", said, figure=figure
         )
-    return Verdict("good", "No evidence of copying.", f"{said} {power}")
+    if c.failed:
+        return Verdict(
+            "bad", "More images repeat a part of a training image than chance explains.", said, figure=figure
+        )
+    if unaudited:
+        return Verdict("caution", "Not auditable.", f"{unaudited[0].upper()}{unaudited[1:]}. {said}")
+    power = planted_of(c)
+    told = f" Of {sum(p.planted for p in power)} planted copies {sum(p.found for p in power)} were found"
+    missed = ", ".join(f"{p.kind} {p.found} of {p.planted}" for p in power if p.found < p.planted)
+    told += f" (not all of: {missed})." if missed else "."
+    if not c.powerful:
+        line = "Inconclusive: on these images the copy test finds too few planted copies."
+        return Verdict("caution", line, said + told)
+    high = c.interval[1]
+    if high > MANY:
+        line = "No more near copies than chance explains, " if hits else "No near copy was found, "
+        line += "in too few images to say more."
+        said += f" From {n} images no more is known than that fewer than {share(high)} of such images are near copies."
+        return Verdict("plain", line, said + told, figure=figure)
+    said += f" The share of near copies lies below {share(high)}."
+    return Verdict("good", "No evidence of copying.", said + told, figure=figure)
+
+
+def planted_of(copies: Copies) -> tuple[Planted, ...]:
+    """Of each kind of planted copy what the better look found: the one at the whole, or the one at parts."""
+    found = {p.kind: p for p in copies.planted}
+    for p in copies.parts.planted if copies.parts is not None else ():
+        if p.kind not in found or p.found > found[p.kind].found:
+            found[p.kind] = p
+    return tuple(found.values())
 
 
 def leak_verdicts(leaks: Leaks) -> list[Verdict]:
@@ -69,9 +115,13 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
 
     out, quiet = [], []
     near, model, real = leaks.neighbours, leaks.membership, leaks.authenticity
+    p = "" if near is None else f"p = {near.p:.3f}" if near.p < 0.1 else f"p = {near.p:.2f}"
+    area = "" if model is None else f"area {model.auc:.2f}\n[{model.lo:.2f}, {model.hi:.2f}]"
     if near is not None and near.failed:
         said = f"p = {near.p:.3f} with patients exchanged; {share(near.share_closest)} of the {near.closest} closest."
-        out.append(Verdict("bad", "The synthetic images lie nearer to training images than to held-out ones.", said))
+        out.append(
+            Verdict("bad", "The synthetic images lie nearer to training images than to held-out ones.", said, figure=p)
+        )
     elif near is not None:
         what = "would miss one copy in ten" if near.power is None else f"would notice {near.power:.0%} of copies"
         quiet.append(
@@ -85,7 +135,7 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
         said += f"{share(model.auc)} [{share(model.lo)}, {share(model.hi)}]"
         if model.failed:
             line = "The model knows training images from held-out ones."
-            out.append(Verdict("bad", line, f"{said[0].upper()}{said[1:]}."))
+            out.append(Verdict("bad", line, f"{said[0].upper()}{said[1:]}.", figure=area))
         else:
             quiet.append(said)
     if real is not None and real.low:
@@ -96,25 +146,40 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
     if quiet and not any(v.tone == "bad" for v in out):
         text = "; ".join(quiet)
         said = f"{text[0].upper()}{text[1:]}."
+        if leaks.assumed:
+            line = "No sign that training images are known, if the generator learnt from none of the held-out ones."
+            return [*out, Verdict("plain", line, f"{leaks.assumed} {said}", figure=area or p)]
         able = (near is not None and near.power is not None) or (model is not None and model.hi <= SHARP)
         if able:
-            out.append(Verdict("good", "No evidence that training images are known.", said))
+            out.append(Verdict("good", "No evidence that training images are known.", said, figure=area or p))
         else:
-            out.append(Verdict("plain", "Too few images to say whether training images are known.", said))
+            out.append(
+                Verdict("plain", "Too few images to say whether training images are known.", said, figure=area or p)
+            )
     return out
 
 
-def _label_verdict(found: Findings) -> list[Verdict]:
+def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:
+    """Whether the labels hold: of all classes together, and whether the judges can say it at all."""
     from mgdm_cli.report.content import Verdict
     from mgdm_cli.report.page import share
 
-    if not found.labels or found.labels[0].real is None:
+    if not labels or labels[0].real is None:
         return []
-    row = found.labels[0]
-    said = f"The judge sees the intended class in {share(row.share)} of them, and in {share(row.real)} of unseen real images."
+    row, chance = labels[0], 1 / classes
+    right = [other.real for other in labels[1:] if other.real is not None]
+    if sum(right) / len(right) < chance + ABLE:
+        said = f"They see the class in {share(sum(right) / len(right))} of unseen real images; a guess is right in "
+        said += f"{share(chance)}. Agreement with the synthetic labels means nothing then."
+        return [Verdict("caution", "The labels cannot be judged: the judges hardly tell real images apart.", said)]
+    figure = f"{share(row.share)}\n[{share(row.lo)}, {share(row.hi)}]"
+    said = f"The judges see the intended class in {share(row.share)} of them, and in "
+    said += f"{share(row.real)} of unseen real images."
     if row.hi < (row.real or 0.0) - LOWER:
-        return [Verdict("caution", "The labels hold less often than in real images.", said)]
-    return [Verdict("good", "The labels hold as they do in real images.", said)]
+        return [Verdict("caution", "The labels hold less often than in real images.", said, figure=figure)]
+    if row.lo < (row.real or 0.0) - ROOM:
+        return [Verdict("plain", "No sign of wrong labels, in too few images to be sure.", said, figure=figure)]
+    return [Verdict("good", "The labels hold as they do in real images.", said, figure=figure)]
 
 
 def _distance_verdict(found: Findings) -> list[Verdict]:
@@ -122,25 +187,29 @@ def _distance_verdict(found: Findings) -> list[Verdict]:
     from mgdm_cli.report.page import number
 
     estimate, kernel = found.fidelity.frechet, found.fidelity.kernel
+    figure = "" if estimate.ratio is None else f"× {number(estimate.ratio)}\nreal against real"
     if estimate.ratio is None:
+        figure = "" if kernel.lo is None else f"kernel × 1000: {number(1000 * (kernel.value or 0))}\n"
+        figure += "" if kernel.lo is None else f"[{number(1000 * kernel.lo)}, {number(1000 * (kernel.hi or 0))}]"
         if kernel.lo is None:
-            return [Verdict("plain", "How close the sets are cannot be said.", f"{kernel.reason}.".capitalize())]
+            why = f"{kernel.reason[:1].upper()}{kernel.reason[1:]}."
+            return [Verdict("plain", "How close the sets are cannot be said.", why)]
         if kernel.lo > 0:
             said = (
                 "The interval of the kernel distance lies above 0; there are too few images to say how large that is."
             )
-            return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said)]
+            return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said, figure=figure)]
         said = "The interval of the kernel distance holds 0. With few images it is wide, and this says little."
-        return [Verdict("plain", "No difference from the real images can be shown.", said)]
+        return [Verdict("plain", "No difference from the real images can be shown.", said, figure=figure)]
     said = (
         f"They lie {number(estimate.ratio)} times as far from real images as two halves of the real images from each "
         "other, at equal numbers and with the classes in equal shares."
     )
     if estimate.ratio <= CLOSE:
-        return [Verdict("good", "The synthetic images lie close to the real ones.", said)]
+        return [Verdict("good", "The synthetic images lie close to the real ones.", said, figure=figure)]
     if estimate.ratio <= FAR:
-        return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said)]
-    return [Verdict("caution", "The synthetic images lie far from the real ones.", said)]
+        return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said, figure=figure)]
+    return [Verdict("caution", "The synthetic images lie far from the real ones.", said, figure=figure)]
 
 
 def _spread_verdict(found: Findings) -> list[Verdict]:

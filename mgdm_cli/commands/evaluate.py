@@ -47,7 +47,8 @@ def run(
     """
     from mgdm_cli.commands import weighing
     from mgdm_cli.commands.arming import Maker
-    from mgdm_cli.commands.evaluating import document_of, lines_of, page_of
+    from mgdm_cli.commands.documenting import document_of
+    from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.commands.measuring import Question, find
     from mgdm_cli.data.files import canonical, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick

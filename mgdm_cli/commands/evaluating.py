@@ -1,8 +1,7 @@
-"""What `evaluate` found, in three forms: a document for machines, lines for a terminal, a page for people."""
+"""What `evaluate` found, for people: lines for a terminal, and the page."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +11,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mgdm_cli.commands.measuring import Findings
+    from mgdm_cli.metrics.audit import Copies
     from mgdm_cli.metrics.fidelity import Estimate
     from mgdm_cli.report.content import Better, CopyScores, Facts, Figure, Neighbour, Shelf
 
 SHOWN = 12  # images of a class, real and synthetic
 NEAREST = 8  # pairs on the page
-LISTED = 50  # pairs in the document
 SHARES = {
     "precision": "Share of synthetic images that lie where real ones do.",
     "recall": "Share of real images that lie where synthetic ones do.",
@@ -26,107 +25,36 @@ SHARES = {
 }
 
 
-def document_of(found: Findings) -> dict[str, Any]:
-    """Everything as plain values. Real images are named by their number in the training split, never by file."""
-    from mgdm_cli.commands.concluding import verdicts_of
-    from mgdm_cli.commands.weighed import document_of as utility_of
-
-    copies, near = found.copies, found.fidelity
-    order = copies.scores.score.argsort(kind="stable")[:LISTED]
-    return {
-        "classes": {name: {"real": found.prepared.counts[name], "synthetic": n} for name, n in _counts(found).items()},
-        "feature_space": {
-            "what": found.space.what,
-            "sha256": found.space.sha256,
-            "dimension": found.space.dimension,
-            "judges_sha256": list(found.judges.sha256),
-            "judges_seen": found.judges.seen,
-        },
-        "frechet": asdict(near.frechet),
-        "kernel": asdict(near.kernel),
-        "kernel_by_class": {name: asdict(estimate) for name, estimate in near.by_class.items()},
-        "diversity": {name: asdict(spread) for name, spread in near.spread.items()},
-        **{name: asdict(estimate) for name, estimate in near.shares.items()},
-        "shares_by_class": {
-            label: {name: asdict(estimate) for name, estimate in shares.items()}
-            for label, shares in near.shares_by_class.items()
-        },
-        "vendi": {name: asdict(spread) for name, spread in near.vendi.items()},
-        "labels": [asdict(row) for row in found.labels],
-        "judges_on_test": found.test,
-        "copies": {
-            "alpha": copies.calibration.threshold.alpha,
-            "threshold": copies.calibration.threshold.value,
-            "calibrated_on": copies.calibration.source,
-            "calibration_images": copies.calibration.threshold.calibrated_on,
-            "same_as_training": copies.calibration.same_as_training,
-            "auditable": copies.auditable,
-            "flagged": int(copies.flagged.sum()),
-            "images": len(copies.flagged),
-            "share_interval": list(copies.interval),
-            "by_chance_at_most": copies.by_chance,
-            "planted": {p.kind: {"found": p.found, "planted": p.planted} for p in copies.planted},
-            "powerful": copies.powerful,
-            "failed": copies.failed,
-            "nearest": [
-                {
-                    "path": found.records[i].path,
-                    "training_image": int(copies.scores.nearest[i]),
-                    "score": float(copies.scores.score[i]),
-                    "flagged": bool(copies.flagged[i]),
-                }
-                for i in order
-            ],
-        },
-        "leaks": _leaks_of(found),
-        "utility": None if found.utility is None else utility_of(found.utility),
-        "patients_known": found.prepared.splits.patients_known,
-        "inputs_sha256": found.prepared.fingerprint,
-        "seed": found.seed,
-        "notes": list(found.notes),
-        "verdicts": [{"tone": v.tone, "line": v.line, "detail": v.detail} for v in verdicts_of(found)],
-    }
-
-
-def _leaks_of(found: Findings) -> dict[str, Any]:
-    leaks = found.leaks
-    looks = {"neighbours": leaks.neighbours, "membership": leaks.membership, "authenticity": leaks.authenticity}
-    return {
-        **{name: None if look is None else asdict(look) for name, look in looks.items()},
-        "reasons": dict(leaks.reasons),
-        "auditable": not leaks.unaudited and found.copies.auditable,
-        "unaudited": leaks.unaudited,
-        "failed": leaks.failed,
-    }
-
-
 def lines_of(found: Findings) -> tuple[str, ...]:
     """The figures and verdicts for a terminal."""
     from mgdm_cli.commands.concluding import verdicts_of
-    from mgdm_cli.report.page import number, share
+    from mgdm_cli.report.page import BETTER, WORDS, number, share
 
     rows = []
     for figure in figures_of(found):
         if figure.value is None:
-            rows.append(f"{figure.name}: not given, {figure.reason}")
+            rows.append(f"{figure.name} ({BETTER[figure.better]}): not given, {figure.reason}")
             continue
         ratio = "" if figure.ratio is None else f", {number(figure.ratio)} times real against real"
         interval = f" [{number(figure.lo)}, {number(figure.hi)}]" if figure.lo is not None else ""
-        rows.append(f"{figure.name}: {number(figure.value)}{interval}{ratio}")
+        rows.append(f"{figure.name} ({BETTER[figure.better]}): {number(figure.value)}{interval}{ratio}")
     whole = found.labels[0] if found.labels else None
     if whole is not None:
-        rows.append(f"labels: {share(whole.share)} [{share(whole.lo)}, {share(whole.hi)}], real {share(whole.real)}")
-    return (*rows, *(f"{v.line} {v.detail}".strip() for v in verdicts_of(found)))
+        rows.append(
+            f"labels that hold (higher is better): {share(whole.share)} [{share(whole.lo)}, {share(whole.hi)}], "
+            f"unseen real images {share(whole.real)}"
+        )
+    return (*rows, *(f"{WORDS[v.tone]}: {v.line} {v.detail}".strip() for v in verdicts_of(found)))
 
 
 def page_of(found: Findings, name: str, *, real_images: bool) -> str:
     """The HTML page."""
-    from mgdm_cli.commands.concluding import verdicts_of
+    from mgdm_cli.commands.concluding import planted_of, verdicts_of
     from mgdm_cli.commands.weighed import page_part
     from mgdm_cli.report.content import ClassRow, EvaluateReport, Planted
     from mgdm_cli.report.page import evaluate_page, whole
 
-    counts = _counts(found)
+    counts = found.counts
     n_real = sum(found.prepared.counts.values())
     form = found.prepared.frame.form
     height, width = found.prepared.frame.size
@@ -143,12 +71,23 @@ def page_of(found: Findings, name: str, *, real_images: bool) -> str:
             utility=None if found.utility is None else page_part(found.utility),
             leaks=tuple(_leak_figures(found)),
             copies=_copy_scores(found),
-            planted=tuple(Planted(p.kind, p.found, p.planted) for p in found.copies.planted),
+            planted=tuple(Planted(p.kind, p.found, p.planted) for p in planted_of(found.copies)),
+            parts=_parts_said(found.copies),
             neighbours=tuple(_neighbours(found, real_images=real_images)),
             shelves=tuple(_shelves(found, real_images=real_images)),
             facts=_facts(found),
             notes=_notes(found),
         )
+    )
+
+
+def _parts_said(copies: Copies) -> str:
+    parts = copies.parts
+    if parts is None or not parts.auditable:
+        return ""
+    return (
+        f"A second look compares each quarter of the picture by itself, for copies of a part: it flags "
+        f"{int(parts.flagged.sum())} of {len(parts.flagged)} images, and chance explains up to {parts.by_chance}."
     )
 
 
@@ -173,7 +112,7 @@ def figures_of(found: Findings) -> list[Figure]:
     ]
     out += [_distance(name.capitalize(), e, 1.0, SHARES[name], "higher") for name, e in near.shares.items()]
     for name, estimate in near.by_class.items():
-        out.append(_distance(f"Kernel distance × 1000, {name}", estimate, 1000.0, ""))
+        out.append(_distance(f"Kernel distance × 1000, class {name}", estimate, 1000.0, ""))
     for title, what, spreads in (
         ("Variety", "Mean distance between two images of the class.", near.spread),
         ("Vendi score", "Effective number of different images in the class, at equal numbers.", near.vendi),
@@ -182,7 +121,16 @@ def figures_of(found: Findings) -> list[Figure]:
             said = f"{what} A ratio of 1 is as varied as the real images." if name == next(iter(spreads)) else ""
             ratio = spread.value / spread.real if spread.real > 0 else None
             out.append(
-                Figure(f"{title}, {name}", spread.value, "neither", spread.lo, spread.hi, spread.real, ratio, what=said)
+                Figure(
+                    f"{title}, class {name}",
+                    spread.value,
+                    "neither",
+                    spread.lo,
+                    spread.hi,
+                    spread.real,
+                    ratio,
+                    what=said,
+                )
             )
     return out
 
@@ -202,8 +150,9 @@ def _label_figures(found: Findings) -> Iterable[Figure]:
     from mgdm_cli.report.content import Figure
 
     for row in found.labels:
+        name = "all classes" if row is found.labels[0] else f"class {row.name}"
         yield Figure(
-            f"Agreement, {row.name}", row.share, "higher", row.lo, row.hi, row.real, n=row.n, percent=True,
+            f"Agreement, {name}", row.share, "higher", row.lo, row.hi, row.real, n=row.n, percent=True,
             what=f"Mean entropy {row.entropy:.2f} nats"
             + ("." if row.real_entropy is None else f", real images {row.real_entropy:.2f}."),
         )  # fmt: skip
@@ -237,12 +186,21 @@ def _leak_figures(found: Findings) -> Iterable[Figure]:
             "Membership at 1 % false", model.tpr, "lower", model.tpr_lo, model.tpr_hi, 0.01, percent=True,
             what="Training images recognised when 1 % of new images are taken for such.", reason=model.reason,
         )  # fmt: skip
+        if model.rare is not None:
+            yield Figure(
+                "Membership at 0.1 % false", model.rare[0], "lower", *model.rare[1:], 0.001, percent=True,
+                what="The same at 0.1 %.",
+            )  # fmt: skip
     elif "membership" in why:
         yield Figure("Membership", None, "lower", reason=why["membership"])
     if real is not None:
         yield Figure(
             "Authentic", real.share, "higher", baseline=real.share_holdout, percent=True,
             what="Images that are not nearer to their training image than that is to another patient's.",
+        )  # fmt: skip
+        yield Figure(
+            "Nearest-distance ratio", real.ratio, "higher", baseline=real.ratio_holdout,
+            what="Median of the copy score: the distance to the nearest training image over the mean to the fifty nearest.",
         )  # fmt: skip
 
 
@@ -300,11 +258,6 @@ def _bytes(found: Findings, x0: Any) -> NDArray[np.uint8]:
     return to_bytes(x0[..., top : top + frame.size[0], left : left + frame.size[1]].cpu().float().numpy())
 
 
-def _counts(found: Findings) -> dict[str, int]:
-    label = found.synthetic.label
-    return {name: int((label == k).sum()) for k, name in enumerate(found.prepared.classes)}
-
-
 def _facts(found: Findings) -> tuple[Facts, ...]:
     from mgdm_cli.report.content import Facts
 
@@ -352,7 +305,7 @@ def _notes(found: Findings) -> tuple[str, ...]:
             if found.utility is None
             else ("Whether they help other nets, longer trainings or other hospitals than those tried here.",)
         ),
-        "That nothing leaks: each look can find something or not, within the power stated; parts of images and cut "
+        "That nothing leaks: each look can find something or not, within the power stated; small parts of images and cut "
         "copies are the hardest to find.",
         "Anything about the world outside the real images: what they lack, the synthetic ones lack too.",
         *(note[0].upper() + note[1:] + ("" if note.endswith(".") else ".") for note in found.notes),

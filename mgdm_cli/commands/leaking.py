@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mgdm_cli.metrics.copies import CopyScorer, Scores
     from mgdm_cli.metrics.leaks import Authenticity, Leaks, Membership, NeighbourTest
 
-MOST = 400  # images of a set that a look takes, at random
+MOST, MOST_HELD = 400, 2000  # training and held-out images that a look takes, at random
+ASSUMED = "The folder does not say what its generator learnt from."
 FEWEST = 20  # patients of each side that the blind control needs
 
 NO_MODEL = "the model is not at hand; name its run with --model"
@@ -65,7 +66,7 @@ def look(
         real = _authenticity(scorer, scores, holdout, seed)
     except BadInput as error:
         reasons.append(("authenticity", error.message))
-    return Leaks(neighbours, membership, real, tuple(reasons))
+    return Leaks(neighbours, membership, real, tuple(reasons), assumed="" if plan or model else ASSUMED)
 
 
 def _keys(prepared: Prepared) -> tuple[list[str], list[str]]:
@@ -147,8 +148,8 @@ def _membership(
     parts, _ = load_parts(run, read_settings(run), device)
     generator = np.random.default_rng(seed)
     sets, patients = [], []
-    for data, keys in zip((train, holdout), _keys(prepared), strict=True):
-        some = np.sort(generator.permutation(len(keys))[:MOST])
+    for data, keys, most in zip((train, holdout), _keys(prepared), (MOST, MOST_HELD), strict=True):
+        some = np.sort(generator.permutation(len(keys))[:most])
         sets.append(Pictures(data.x0[some], data.label[some]))
         patients.append([keys[i] for i in some])
     found = []

@@ -99,6 +99,12 @@ class Findings:
     utility: Weighed | None = None
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Synthetic images of each class."""
+        label = self.synthetic.label
+        return {name: int((label == k).sum()) for k, name in enumerate(self.prepared.classes)}
+
+    @property
     def failed(self) -> bool:
         """Whether the privacy audit found something: exit code 3."""
         return self.copies.failed or self.leaks.failed

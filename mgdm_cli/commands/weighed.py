@@ -17,6 +17,7 @@ WHAT = {
     "classical": "real images and as many turned, moved and re-toned ones",
     **WHAT_IS_MADE,
 }
+FEW = 30  # test images of a class below which the page says what that means
 
 
 def document_of(weighed: Weighed) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def document_of(weighed: Weighed) -> dict[str, Any]:
 def page_part(weighed: Weighed) -> Utility:
     """The part of the page."""
     from mgdm_cli.report import content
+    from mgdm_cli.report.page import several
 
     arms = tuple(
         content.Arm(
@@ -54,7 +56,11 @@ def page_part(weighed: Weighed) -> Utility:
     )  # fmt: skip
     each = ", ".join(f"{n} {name}" for name, n in weighed.test.items())
     how = weighed.settings
-    note = f"{len(weighed.nets)} nets, {weighed.seeds} seeds, {how.steps} steps of {how.batch} images; test images: {each}."
+    note = f"{several(len(weighed.nets), 'net')}, {several(weighed.seeds, 'seed')}, {how.steps} steps of {how.batch} images "
+    note += f"each; test images: {each}."
+    few = [name for name, n in weighed.test.items() if n < FEW]
+    if few:
+        note += f" With so few test images of {', '.join(few)} only a large effect could be seen."
     if weighed.partial:
         note += f" Time ran out after {weighed.done} of {weighed.cells} trainings; the same command continues."
     return content.Utility(arms, gains, " ".join((note, *(f"{n[0].upper()}{n[1:]}." for n in weighed.notes))))
@@ -63,7 +69,7 @@ def page_part(weighed: Weighed) -> Utility:
 def verdicts_of(weighed: Weighed) -> list[Verdict]:
     """One line an arm from a folder: over real images alone, and whether it beats the controls too."""
     from mgdm_cli.report.content import Verdict
-    from mgdm_cli.report.page import points
+    from mgdm_cli.report.page import points, several
 
     if not weighed.rows:
         return [
@@ -82,14 +88,17 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
     for g in weighed.gains:
         if g.against != "real" or g.arm not in made:
             continue
-        said = f"{points(g.value)} points of balanced accuracy [{points(g.lo)}, {points(g.hi)}] over "
-        said += f"{len(g.nets)} nets and {g.seeds} seeds."
+        said = f"{points(g.value)} points of balanced accuracy [{points(g.lo)}, {points(g.hi)}], by "
+        said += f"{several(len(g.nets), 'net')} and {several(g.seeds, 'seed')}, on {sum(weighed.test.values())} test images."
         rest = [o for o in weighed.gains if o.arm == g.arm and o.against != "real"]
         said += "".join(f" Over {o.against}: {points(o.value)} [{points(o.lo)}, {points(o.hi)}]." for o in rest)
         if g.seeds < 2:
-            said += " A single seed cannot tell an effect from chance in training."
+            said += " A single seed cannot tell an effect from chance in training: give --seeds 3."
+        if len(g.nets) < 2:
+            said += " A single net says nothing of others: give --nets quick."
         tone = tones[g.verdict]
         if g.verdict == "helps" and any(o.lo <= 0 for o in rest):
             tone, said = "plain", said + " Not shown to be better than the controls: they may do as well."
-        out.append(Verdict(tone, lines[g.verdict].format(g.arm), said))
+        figure = f"{points(g.value)} points\n[{points(g.lo)}, {points(g.hi)}]"
+        out.append(Verdict(tone, lines[g.verdict].format(g.arm), said, figure=figure))
     return out

@@ -23,7 +23,7 @@ PERMUTATIONS = 1999
 CLOSEST, AT_LEAST = 0.02, 20  # share and number of the closest images that are looked at by themselves
 PLANTED = (0.01, 0.02, 0.05, 0.10)  # shares of planted copies that the test is tried on
 REJECT = 0.01  # adjusted p below which the neighbour test fails
-RATE = 0.01  # false positives at which membership is told
+RATE, RARE = 0.01, 0.001  # false positives at which membership is told
 MOST_AUC, MOST_TPR = 0.60, 0.03  # lower ends of the membership intervals above which the audit fails; limits of ours
 
 
@@ -66,6 +66,9 @@ class Membership:
     blind: float | None = None
     blind_lo: float | None = None
     reason: str = ""
+    rare: tuple[float, float, float] | None = (
+        None  # hits and interval at `RARE` false ones, from 999 held-out images on
+    )
 
     @property
     def exchangeable(self) -> bool:
@@ -102,7 +105,8 @@ class Authenticity:
 class Leaks:
     """What the three looks found; None where one could not be taken, and `reasons` says why, by the look's name.
 
-    `unaudited` says why nothing at all can be said of what was learnt from: no images were held out from it.
+    `unaudited` says why nothing at all can be said of what was learnt from: no images were held out from it. `assumed`
+    says what the looks take for granted where it is not known what the generator learnt from.
     """
 
     neighbours: NeighbourTest | None = None
@@ -110,6 +114,7 @@ class Leaks:
     authenticity: Authenticity | None = None
     reasons: tuple[tuple[str, str], ...] = ()
     unaudited: str = ""
+    assumed: str = ""
 
     @property
     def failed(self) -> bool:
@@ -242,17 +247,21 @@ def membership(
     drawn = np.einsum("dt,th,dh->d", weights[0], wins, weights[1], optimize=True)
     drawn = drawn / (weights[0].sum(axis=1) * weights[1].sum(axis=1))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    rank = int(np.floor(RATE * (len(held_out) + 1) + 1e-9))
-    if rank < 1:
+    area, n = (float(wins.mean()), float(low), float(high)), (len(learnt), len(held_out))
+    usual = _hits(learnt, held_out, RATE)
+    if usual is None:
         why = f"{len(held_out)} held-out images; {int(np.ceil(1 / RATE)) - 1} are needed"
-        return Membership(
-            float(wins.mean()), float(low), float(high), None, None, None, (len(learnt), len(held_out)), reason=why
-        )
+        return Membership(*area, None, None, None, n, reason=why)
+    return Membership(*area, *usual, n, rare=_hits(learnt, held_out, RARE))
+
+
+def _hits(learnt: Array, held_out: Array, rate: float) -> tuple[float, float, float] | None:
+    """(share of `learnt`, lo, hi) below the loss that `rate` of new images reach; None where too few are held out."""
+    rank = int(np.floor(rate * (len(held_out) + 1) + 1e-9))
+    if rank < 1:
+        return None
     hits = int((learnt <= np.sort(held_out)[rank - 1]).sum())
-    tpr_low, tpr_high = clopper_pearson(hits, len(learnt))
-    return Membership(
-        float(wins.mean()), float(low), float(high), hits / len(learnt), tpr_low, tpr_high, (len(learnt), len(held_out))
-    )
+    return hits / len(learnt), *clopper_pearson(hits, len(learnt))
 
 
 def blind(

@@ -62,8 +62,8 @@ class Gain:
 
     @property
     def verdict(self) -> Verdict:
-        """By the wider interval; with a single seed chance in training cannot be told from an effect."""
-        if self.seeds < 2:
+        """By the wider interval; a single seed or a single net cannot tell an effect from their own chance."""
+        if self.seeds < 2 or len(self.nets) < 2:
             return "no evidence"
         return "helps" if self.lo > 0 else "hurts" if self.hi < 0 else "no evidence"
 

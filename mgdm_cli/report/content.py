@@ -22,11 +22,16 @@ Better = Literal["lower", "higher", "neither"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence that a reader may take away, and why it may be said."""
+    """One sentence that a reader may take away, and why it may be said.
+
+    `question` is what it answers, in a few words; `figure` the number behind it with its interval.
+    """
 
     tone: Tone
     line: str
     detail: str = ""
+    question: str = ""
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,9 @@ class Arm:
     balanced_accuracy: float
     macro_auroc: float
     macro_f1: float
-    quadratic_kappa: float
     calibration_error: float
     worst_class: float
+    quadratic_kappa: float | None = None  # of grades alone
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,7 @@ class EvaluateReport:
     labels: tuple[Figure, ...] = ()  # agreement with the judge, class by class
     copies: CopyScores | None = None
     planted: tuple[Planted, ...] = ()
+    parts: str = ""  # what the look at parts of the pictures found
     utility: Utility | None = None
     leaks: tuple[Figure, ...] = ()  # looks for leaks; `baseline` is what chance or held-out images give
     neighbours: tuple[Neighbour, ...] = ()

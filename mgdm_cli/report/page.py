@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from importlib.resources import files
 
 from mgdm_cli import __version__
@@ -37,7 +38,7 @@ def _render(report: AugmentReport | EvaluateReport, *, kind: str, spread: str | 
     environment.filters.update(number=number, whole=whole, share=share, measure=measure, points=points)
     environment.globals.update(grid=grid, single=single, strip=_strip, WORDS=WORDS, BETTER=BETTER, SAID=SAID)
     template = environment.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         report=report,
         kind=kind,
         spread=spread,
@@ -47,6 +48,14 @@ def _render(report: AugmentReport | EvaluateReport, *, kind: str, spread: str | 
         style=folder.joinpath("page.css").read_text(encoding="utf-8"),
         version=__version__,
     )
+    return page.replace("<!--contents-->", _contents(page))
+
+
+def _contents(page: str) -> str:
+    """Links to the sections that the page has, beyond the first."""
+    found = re.findall(r'<h2 id="(\w+)">(.+?)</h2>', page)[1:]
+    links = "".join(f'<li><a href="#{name}">{re.split(r"(?<=[?]) |:", title)[0]}</a></li>' for name, title in found)
+    return f'<nav aria-label="Sections"><ul class="contents">{links}</ul></nav>' if found else ""
 
 
 def _copies(report: AugmentReport | EvaluateReport) -> str | None:
@@ -101,6 +110,11 @@ def number(value: float | None) -> str:
 def whole(value: int) -> str:
     """A count with narrow spaces between thousands."""
     return f"{value:,}".replace(",", "\u202f")
+
+
+def several(n: int, what: str) -> str:
+    """ "1 net", "3 nets"."""
+    return f"{whole(n)} {what}" + ("" if n == 1 else "s")
 
 
 def share(value: float | None) -> str:

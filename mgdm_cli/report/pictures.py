@@ -21,14 +21,14 @@ COLUMNS = 6
 def grid(images: Bytes, *, columns: int = COLUMNS, synthetic: bool = False) -> str:
     """A PNG data URI that shows images (N,H,W) or (N,H,W,3) row by row, with transparent gaps.
 
-    With `synthetic` the PNG says so inside itself.
+    It is `columns` wide also where there are fewer, so that the pictures of two grids have one size. With `synthetic` the
+    PNG says so inside itself.
     """
     from PIL import Image
 
     tiles = [_tile(image) for image in images]
     if not tiles:
         raise ValueError("a grid needs at least one picture")
-    columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     width, height = tiles[0].size
     mode = "LA" if tiles[0].mode == "L" else "RGBA"

@@ -74,6 +74,8 @@ def strip(value: float, lo: float | None, hi: float | None, baseline: float | No
         return f"{4 + min(max(share, 0.0), 1.0) * (width - 8):.1f}"
 
     parts = [f'<line class="axis" x1="4" x2="{width - 4:g}" y1="11" y2="11"/>']
+    if least < 0 < most:
+        parts.append(f'<line class="zero" x1="{at(0.0)}" x2="{at(0.0)}" y1="6" y2="16"/>')
     if baseline is not None:
         parts.append(f'<line class="base" x1="{at(baseline)}" x2="{at(baseline)}" y1="2" y2="20"/>')
     if lo is not None and hi is not None:

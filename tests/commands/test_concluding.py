@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from mgdm_cli.commands.concluding import leak_verdicts
+from mgdm_cli.commands.concluding import copy_verdict, in_order, label_verdict, leak_verdicts
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Row, Weighed
 from mgdm_cli.engine.utility import CellSettings
+from mgdm_cli.metrics.audit import MUST_FIND, Agreement, Copies
+from mgdm_cli.metrics.copies import Calibration, Scores, Threshold
+from mgdm_cli.metrics.labels import clopper_pearson, most_by_chance, wilson
 from mgdm_cli.metrics.leaks import Authenticity, Leaks, Membership, NeighbourTest
-from mgdm_cli.metrics.utility import MEASURES, Gain
+from mgdm_cli.metrics.planting import Planted
+from mgdm_cli.metrics.utility import MEASURES, ByNet, Gain
+from mgdm_cli.report.content import Verdict
 
 CALM = NeighbourTest(0.5, 0.5, 20, 0.6, (100, 100), 0.02)
 LOUD = NeighbourTest(0.7, 1.0, 20, 0.001, (100, 100), 0.02)
@@ -60,8 +67,9 @@ def weighed(*gains: Gain) -> Weighed:
     return Weighed(rows, gains, ("x", "y"), gains[0].seeds, CellSettings(9), {"a": 9}, {"a": 9}, 1, 1, ())
 
 
-def gain(against: str, lo: float, hi: float, seeds: int = 3) -> Gain:
-    return Gain("made", against, (lo + hi) / 2, lo, hi, lo, hi, (), seeds, 3, 1, 0.6)
+def gain(against: str, lo: float, hi: float, seeds: int = 3, nets: int = 2) -> Gain:
+    each = tuple(ByNet(str(i), lo, lo, hi) for i in range(nets))
+    return Gain("made", against, (lo + hi) / 2, lo, hi, lo, hi, each, seeds, 3, 1, 0.6)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,7 @@ def gain(against: str, lo: float, hi: float, seeds: int = 3) -> Gain:
         ((gain("real", -0.01, 0.05), gain("dup", 0.01, 0.02)), "plain", "No evidence"),
         ((gain("real", -0.05, -0.01), gain("dup", -0.01, 0.02)), "bad", "Hurts"),
         ((gain("real", 0.01, 0.05, seeds=1),), "plain", "No evidence"),
+        ((gain("real", 0.01, 0.05, nets=1),), "plain", "No evidence"),
     ],
 )
 def test_the_verdict_of_an_arm_counts_the_controls(gains: tuple[Gain, ...], tone: str, begins: str) -> None:
@@ -83,11 +92,84 @@ def test_the_verdict_of_an_arm_counts_the_controls(gains: tuple[Gain, ...], tone
         assert ("may do as well" in found[0].detail) is (tone == "plain")
 
 
+def test_one_net_or_one_seed_is_told_as_such() -> None:
+    one = verdicts_of(weighed(gain("real", 0.01, 0.05, seeds=1, nets=1)))[0].detail
+    assert "by 1 net and 1 seed, on 9 test images" in one
+    assert "single seed" in one
+    assert "single net" in one
+
+
+def test_without_a_plan_nothing_found_is_said_with_its_condition() -> None:
+    (found,) = leak_verdicts(Leaks(CALM, assumed="Not known."))
+    assert found.tone == "plain"
+    assert "if the generator learnt from none of the held-out ones" in found.line
+
+
+def looked_at(n: int, *, flagged: int = 0, parts: int = 0) -> Copies:
+    """The copy scores of `n` synthetic images of which some count as copies, of the whole or of a part."""
+    calibration = Calibration(np.ones(200), Threshold(0.5, 0.01, 200), "holdout", 0)
+
+    def look(hits: int, kinds: tuple[str, ...]) -> Copies:
+        flags = np.arange(n) < hits
+        scores = Scores(np.where(flags, 0.1, 0.9), np.zeros(n, np.int64), np.ones(n))
+        planted = tuple(Planted(kind, 20, 20) for kind in kinds)
+        chance = most_by_chance(n, 0.01, 0.995)
+        return Copies(scores, calibration, flags, clopper_pearson(hits, n), chance, planted)
+
+    return replace(look(flagged, MUST_FIND), parts=look(parts, ("half",)))
+
+
+def agreed(n: int, real: float = 0.95) -> tuple[Agreement, Agreement]:
+    """All classes and one class: 95 % of `n` labels hold."""
+    right = round(0.95 * n)
+    row = Agreement("all classes", right / n, *wilson(right, n), n, real, 0.2, 0.2)
+    return row, replace(row, name="a")
+
+
+@pytest.mark.parametrize(
+    ("n", "copying", "labels"),
+    [(10, "plain", "plain"), (30, "plain", "plain"), (100, "good", "good"), (1000, "good", "good")],
+)
+def test_few_images_are_no_evidence(n: int, copying: str, labels: str) -> None:
+    found = copy_verdict(looked_at(n))
+    assert found.tone == copying
+    assert ("too few" in found.line) is (copying == "plain")
+    assert f"0 of {n}" in found.figure
+    assert [v.tone for v in label_verdict(agreed(n), 2)] == [labels]
+
+
+def test_copies_of_parts_are_a_problem_too() -> None:
+    whole, part = copy_verdict(looked_at(100, flagged=30)), copy_verdict(looked_at(100, parts=30))
+    assert whole.tone == part.tone == "bad"
+    assert "near copies of training images" in whole.line
+    assert "repeat a part" in part.line
+
+
+def test_nothing_held_out_is_not_auditable() -> None:
+    found = copy_verdict(looked_at(100), "no images are held out from training")
+    assert (found.tone, found.line) == ("caution", "Not auditable.")
+    assert found.detail.startswith("No images are held out")
+
+
+def test_judges_near_chance_judge_nothing() -> None:
+    (said,) = label_verdict(agreed(100, real=0.55), 2)
+    assert said.tone == "caution"
+    assert "cannot be judged" in said.line
+
+
+def test_problems_come_first() -> None:
+    said = in_order([Verdict("good", "a"), Verdict("caution", "b"), Verdict("bad", "c"), Verdict("bad", "d")])
+    assert "".join(v.line for v in said) == "cdab"
+
+
 def test_no_verdict_promises_too_much() -> None:
     every = [
         *leak_verdicts(Leaks(CALM, FAIR)),
         *leak_verdicts(Leaks(LOUD, KNOWN)),
         *verdicts_of(weighed(gain("real", 1, 2))),
+        *(copy_verdict(looked_at(n)) for n in (10, 100)),
+        copy_verdict(looked_at(100, flagged=30)),
+        *label_verdict(agreed(100), 2),
     ]
     for v in every:
         assert not re.search(r"\bprivate\b|anonym|GDPR|proves?\b", f"{v.line} {v.detail}", re.IGNORECASE)

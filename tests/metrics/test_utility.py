@@ -10,6 +10,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score, recall_score
 from mgdm_cli.errors import BadInput
 from mgdm_cli.metrics.utility import (
     MEASURES,
+    are_grades,
     calibration_error,
     gain,
     macro_f1,
@@ -99,6 +100,30 @@ def test_one_seed_is_no_evidence() -> None:
     first, label = cells(0, right=0.95, net=0.0, start=0.0)
     second, _ = cells(1, right=0.3, net=0.0, start=0.0)
     assert gain("x", "real", first[:, :1], second[:, :1], label, NETS).verdict == "no evidence"
+    assert gain("x", "real", first[:1], second[:1], label, NETS[:1]).verdict == "no evidence"  # nor is one net
+    assert gain("x", "real", first, second, label, NETS).verdict == "helps"
+
+
+def test_kappa_is_given_for_grades_alone() -> None:
+    p, label = shares(60, seed=0)
+    assert set(measured(p[None, None], label, ordered=False)) == set(MEASURES) - {"quadratic_kappa"}
+    assert set(measured(p[None, None], label)) == set(MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("classes", "grades"),
+    [
+        (("grade0", "grade1", "grade2"), True),
+        (("Stage I", "Stage II", "Stage III"), True),
+        (("KL-0", "KL-1", "KL-2", "KL-3", "KL-4"), True),
+        (("0", "1", "2"), False),  # as often the index of a class
+        (("grade0", "grade1"), False),  # two classes have one distance
+        (("benign", "malignant", "normal"), False),
+        (("grade0", "grade1", "healthy"), False),
+    ],
+)
+def test_grades_are_told_from_their_names(classes: tuple[str, ...], grades: bool) -> None:
+    assert are_grades(classes) is grades
 
 
 def test_patients_widen_the_interval() -> None:

@@ -39,7 +39,7 @@ RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 24, 32), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
 VERDICTS = (
-    Verdict("good", "All is well."),
+    Verdict("good", "All is well.", question="Is it?", figure="1.0 points\n[0.2, 1.8]"),
     Verdict("plain", "Something to know.", "And why."),
     Verdict("caution", "Careful here."),
     Verdict("bad", "This failed."),
@@ -69,9 +69,9 @@ AUGMENT = AugmentReport(
 )
 UTILITY = Utility(
     (
-        Arm("real", "real images alone", 0, 0.71, 0.85, 0.7, 0.6, 0.08, 0.5),
-        Arm("dup", "real images and duplicates", 120, 0.72, 0.86, 0.7, 0.61, 0.09, 0.52),
-        Arm("guided <b>", "real images and those of a folder", 120, 0.77, 0.9, 0.75, 0.7, 0.05, 0.6),
+        Arm("real", "real images alone", 0, 0.71, 0.85, 0.7, 0.08, 0.5, 0.6),
+        Arm("dup", "real images and duplicates", 120, 0.72, 0.86, 0.7, 0.09, 0.52, 0.61),
+        Arm("guided <b>", "real images and those of a folder", 120, 0.77, 0.9, 0.75, 0.05, 0.6, 0.7),
     ),
     (
         Gain(
@@ -189,7 +189,8 @@ def test_the_same_content_gives_the_same_bytes() -> None:
 def test_verdicts_come_first_and_each_has_its_word(kind: str) -> None:
     page = PAGES[kind]
     places = [
-        page.index(text) for text in ("In short", "All is well.", "This failed.", "Balance of the classes", "Figures")
+        page.index(text)
+        for text in ("In short", "All is well.", "This failed.", "Balance of the classes", "Do they look like")
     ]
     assert places == sorted(places)
     for word in ("Good", "Note", "Caution", "Problem"):
