@@ -13,10 +13,11 @@ from mgdm_cli.commands.arming import Maker
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
+from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import Prepared
-from mgdm_cli.errors import PARTIAL, UsageError
-from tests.tiny import CPU, one_thread
+from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
+from tests.tiny import CPU, one_thread, tiny_run, tree
 
 __all__ = ["one_thread"]
 
@@ -96,6 +97,39 @@ def test_a_dry_run_writes_nothing(folder: Path, prepared: Prepared, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_arm_is_made_by_the_model_once(
+    folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many images of each class as the synthetic set has, by the recipe of the arm; a dry run says what it would take."""
+    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+    tiny_run(tmp_path / "run", Source(folder / "real", patient_regex=PATIENT_REGEX), seen=32)
+    one = Asked.of("dup,synthetic,published", "lenet", 1, 2)
+    whole = task(folder, prepared, tmp_path, one, test=folder / "test", model=tmp_path / "run")
+    told = estimate(whole).document
+    assert told["making"]["published"] >= 0
+    assert told["cells_missing"] == 4
+    assert not (tmp_path / "arms").exists()
+    found = weigh(whole)
+    assert {row.name: list(row.images.values()) for row in found.rows}["published"] == [2, 8, 12, 12]
+    (made,) = (tmp_path / "arms").iterdir()
+    plan = open_plan(made)
+    assert (plan.recipe.guidance, plan.recipe.mode, plan.recipe.filters.label) == ("entropy", "guide", False)
+    before = tree(made)
+    assert weigh(whole) == found
+    assert tree(made) == before
+    assert estimate(whole).document["making"] == {}
+
+
+def test_without_a_model_no_arm_is_made(
+    folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    whole = task(folder, prepared, tmp_path / "out", Asked.of("gen", "lenet", 1, 2), test=folder / "test")
+    for look in (weigh, estimate):
+        with pytest.raises(NeedsTraining, match="made by a model"):
+            look(whole)
+
+
 def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(folder / "test", tmp_path / "test")
     for path in sorted((folder / "real" / "grade0").iterdir())[:5]:
@@ -133,3 +167,5 @@ def test_groups_of_nets_are_written_out_once() -> None:
     assert asked.nets == ("vgg", "resnet", "densenet", "lenet")
     assert asked.controls == ("real",)
     assert asked.folders == (("guided", Path("out")),)
+    assert asked.made == ()  # a folder's name wins over an arm that would be made
+    assert Asked.of("gen,select", "quick", 3).made == ("gen", "select")
