@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_cli.commands import augment, evaluate
+from mgdm_cli.commands.arming import MADE
 from mgdm_cli.commands.augment import STRENGTH, Wanted
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.commands.options import seconds_of
@@ -30,12 +31,6 @@ from mgdm_cli.data.folder import scan
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import GATE, OK
 
-MADE: dict[str, dict[str, Any]] = {
-    "gen": {"guidance": "cfg"},
-    "select": {"guidance": "uncertainty", "mode": "select"},
-    "guided": {"guidance": "uncertainty"},
-    "published": {"guidance": "entropy", "on": "x", "filters": False},
-}
 FIFTH = 5  # one part in this many becomes the test set where the input has none
 
 
@@ -64,7 +59,9 @@ def shown(found: dict[str, Any]) -> list[str]:
     lines = [f"{'arm':12s} {'balanced':>9s} {'AUROC':>7s} {'F1':>7s} {'kappa':>7s} {'ECE':>7s} {'worst':>7s}"]
     names = ("balanced_accuracy", "macro_auroc", "macro_f1", "quadratic_kappa", "calibration_error", "worst_class")
     for arm, row in found["arms"].items():
-        values = "".join(f"{row[name]:{9 if name == names[0] else 8}.3f}" for name in names)
+        values = "".join(
+            f"{row[name]:{9 if name == names[0] else 8}.3f}" if name in row else "       -" for name in names
+        )
         lines.append(f"{arm:12s} {values}")
     for gain in found["gains"]:
         lines.append(

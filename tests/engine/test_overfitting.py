@@ -54,10 +54,9 @@ def audited(train_images: Images, steps: int) -> tuple[Copies, NeighbourTest, Me
     holdout, model = drawn(HELD, 1), learnt(train_images, steps)
     zeros = torch.zeros(MADE, dtype=torch.int64)
     sigmas = model.process.grid(16)
-    x = sigmas[0] * torch.randn(MADE, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-    for x in dpmpp_2m(model.bind(Cond(zeros)), x, sigmas, randn_like=torch.randn_like):
-        pass
-    made = x.clamp(-1, 1).numpy()
+    noise = sigmas[0] * torch.randn(MADE, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    *_, last = dpmpp_2m(model.bind(Cond(zeros)), noise, sigmas, randn_like=torch.randn_like)
+    made = last.clamp(-1, 1).numpy()
     copied = copies(CopyScorer(train_images), train_images, holdout, made, parts=PartScorer(train_images))
     own = train_images[:HELD]
     near = CopyScorer(np.concatenate([own, holdout])).score(made)
@@ -66,9 +65,9 @@ def audited(train_images: Images, steps: int) -> tuple[Copies, NeighbourTest, Me
     known = []
     for images in (train_images[:HELD], holdout):
         pictures = Pictures(torch.from_numpy(images), torch.zeros(len(images), dtype=torch.int64))
-        *_, last = losses(model, pictures)
-        assert isinstance(last, np.ndarray)
-        known.append(last)
+        *_, loss = losses(model, pictures)
+        assert isinstance(loss, np.ndarray)
+        known.append(loss)
     return copied, neighbours, membership(known[0], known[1])
 
 
