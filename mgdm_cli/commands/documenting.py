@@ -71,7 +71,9 @@ def document_of(found: Findings) -> dict[str, Any]:
         "inputs_sha256": found.prepared.fingerprint,
         "seed": found.seed,
         "notes": list(found.notes),
-        "verdicts": [{"tone": v.tone, "line": v.line, "detail": v.detail} for v in verdicts_of(found)],
+        "verdicts": [
+            {"question": v.question, "tone": v.tone, "line": v.line, "detail": v.detail} for v in verdicts_of(found)
+        ],
     }
 
 

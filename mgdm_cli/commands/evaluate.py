@@ -50,7 +50,7 @@ def run(
     from mgdm_cli.commands.documenting import document_of
     from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.commands.measuring import Question, find
-    from mgdm_cli.data.files import canonical, write_atomic
+    from mgdm_cli.data.files import canonical, make_dirs, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.judging import SEEN
 
@@ -59,8 +59,7 @@ def run(
     target = out if out is not None else synthetic.with_name(synthetic.resolve().name + "-evaluation")
     if dry_run and asked is None:
         raise UsageError("--dry-run: tells what --arms would cost", "Give --arms, or leave it out")
-    if not dry_run:
-        _own(target)
+    _refuse_foreign(target)
     prepared = prepare(source, seed=seed)
     maker = Maker(source, prepared, synthetic, target, model, where, seed)
     task = None if asked is None else weighing.Weighing(maker, asked, test)
@@ -68,6 +67,7 @@ def run(
         return weighing.estimate(task)
     question = Question(prepared, synthetic, test, target, where, seen or SEEN, alpha, seed, model, encoder)
     question.check()
+    make_dirs(target)
     utility = None if task is None else weighing.weigh(task)
     found = replace(find(question), utility=utility)
     code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
@@ -78,17 +78,15 @@ def run(
     return Result({**document, "out": target}, lines, code)
 
 
-def _own(target: Path) -> None:
-    """The folder to write, made where it is not there. Raises OtherPlan where it holds something else."""
+def _refuse_foreign(target: Path) -> None:
+    """Raises OtherPlan where the folder to write holds something that is not ours."""
     from mgdm_cli.commands.arming import FOLDER
     from mgdm_cli.commands.weighing import CELLS
-    from mgdm_cli.data.files import make_dirs
     from mgdm_cli.errors import OtherPlan
 
     ours = (PAGE, DOCUMENT, "judge-1.safetensors", "judge-2.safetensors", CELLS, FOLDER)
     if target.is_dir() and any(path.name not in ours for path in target.iterdir()):
         raise OtherPlan(f"{target.name}: holds something that evaluate did not write", "Choose another --out.")
-    make_dirs(target)
 
 
 def command(

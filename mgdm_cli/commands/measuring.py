@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.training import Pictures
     from mgdm_cli.metrics.audit import Agreement, Copies, Fidelity
-    from mgdm_cli.metrics.copies import CopyScorer
+    from mgdm_cli.metrics.copies import CopyScorer, Scorer, Scores
     from mgdm_cli.metrics.leaks import Leaks
+
+AT_ONCE = 20  # pictures whose copy score is computed between two signs of life
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,34 @@ def _copies(asked: Question, train: Pictures, synthetic: Pictures) -> tuple[Copy
     holdout = _array(pictures(asked.prepared, splits.holdout, asked.device))
     real, patients = _array(train), [patient_key(record) for record in splits.train]
     scorer = CopyScorer(real, groups=patients)
-    console.say("look for copies")
     parts = PartScorer(real, groups=patients)
     aside = holdout if len(holdout) else None
-    return scorer, copies(scorer, real, aside, _array(synthetic), alpha=asked.alpha, parts=parts, seed=asked.seed)
+    with console.progress("look for copies", None, "pictures") as bar:
+        told = (_Told(scorer, bar), _Told(parts, bar))
+        found = copies(told[0], real, aside, _array(synthetic), alpha=asked.alpha, parts=told[1], seed=asked.seed)
+    return scorer, found
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A scorer that shows how far it is; a picture's score does not depend on its company."""
+
+    scorer: Scorer
+    bar: console.Bar
+
+    def score(self, images: NDArray[np.float32]) -> Scores:
+        from mgdm_cli.metrics.copies import joined
+
+        found = []
+        for at in range(0, len(images), AT_ONCE):
+            found.append(self.scorer.score(images[at : at + AT_ONCE]))
+            self.bar.advance(min(AT_ONCE, len(images) - at))
+        return joined(found) if found else self.scorer.score(images)
+
+    def leave_one_out(self, *, limit: int = 400, seed: int = 0) -> tuple[Scores, NDArray[np.int64]]:
+        found = self.scorer.leave_one_out(limit=limit, seed=seed)
+        self.bar.advance(len(found[1]))
+        return found
 
 
 def _array(data: Pictures) -> NDArray[np.float32]:

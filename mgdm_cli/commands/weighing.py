@@ -138,7 +138,7 @@ def weigh(task: Weighing) -> Weighed:
     bench, patients, notes = _bench(task)
     arms, more, _ = _arms(task, bench)
     folder, done = task.maker.target / CELLS, 0
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     table = Table(folder, bench, arms, asked.nets, asked.seeds, _settings(asked, bench))
     cells = len(arms) * len(asked.nets) * asked.seeds
     begun = time.monotonic()
@@ -146,7 +146,7 @@ def weigh(task: Weighing) -> Weighed:
     def go_on(longest: float) -> bool:
         return asked.budget is None or time.monotonic() - begun + longest <= asked.budget
 
-    with console.progress("train the classifiers", cells, "cells") as bar:
+    with console.progress("train the classifiers", cells, "trainings") as bar:
         for event in run_cells(table, jobs=asked.jobs, go_on=go_on):
             bar.advance(1, f"{event.cell.arm}, {event.cell.net}, seed {event.cell.seed}")
             done = event.done

@@ -20,7 +20,7 @@ from torch import Tensor
 from mgdm_cli.data.folder import Scan, scan
 from mgdm_cli.data.image import Record
 from mgdm_cli.data.splits import folds
-from mgdm_cli.errors import BadInput
+from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.metrics.labels import softmax
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
@@ -115,7 +115,10 @@ def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Re
     An output folder of `augment` is read through its images. Raises BadInput for classes or channels that differ.
     """
     inner = root / "images"
-    found = scan(inner if inner.is_dir() else root, allow_synthetic=synthetic)
+    try:
+        found = scan(inner if inner.is_dir() else root, allow_synthetic=synthetic)
+    except MissingInput as error:
+        raise MissingInput(error.message, "Check the path given to --synthetic, --test or --arms.") from error
     unknown = sorted({str(record.label) for record in found.records} - set(prepared.classes))
     if unknown:
         raise BadInput(

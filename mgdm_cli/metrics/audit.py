@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.metrics import diversity, manifold
-from mgdm_cli.metrics.copies import Calibration, CopyScorer, Scorer, Scores, calibrate
+from mgdm_cli.metrics.copies import Calibration, Scorer, Scores, calibrate
 from mgdm_cli.metrics.fidelity import Estimate, frechet, kernel_distance, with_interval
 from mgdm_cli.metrics.labels import clopper_pearson, entropy, most_by_chance, wilson
-from mgdm_cli.metrics.parts import PartScorer
 from mgdm_cli.metrics.planting import KINDS, Planted, planted_copies
 
 Array = NDArray[np.float64]
@@ -208,16 +207,16 @@ def _real(real: Judged, synthetic: Labels, k: int | None) -> tuple[float | None,
 
 
 def copies(
-    scorer: CopyScorer,
+    scorer: Scorer,
     train: Images,
     holdout: Images | None,
     synthetic: Images,
     *,
     alpha: float = 0.01,
-    parts: PartScorer | None = None,
+    parts: Scorer | None = None,
     seed: int = 0,
 ) -> Copies:
-    """Copy scores of synthetic images (S,C,H,W) against `scorer` and `parts`, both prepared from `train` (N,C,H,W)."""
+    """Copy scores of synthetic images (S,C,H,W) against `scorer` and a scorer of `parts`, prepared from `train` (N,C,H,W)."""
     partial = None if parts is None else _copies(parts, PARTIAL, train, holdout, synthetic, alpha, seed)
     return replace(_copies(scorer, tuple(KINDS), train, holdout, synthetic, alpha, seed), parts=partial)
 

@@ -219,6 +219,11 @@ def percentile(calibration: Array, score: Array) -> Array:
     return np.searchsorted(np.sort(calibration), score, side="right") / len(calibration)
 
 
+def joined(found: Sequence[Scores]) -> Scores:
+    """The scores of several sets as those of one."""
+    return Scores(*(np.concatenate([getattr(s, name) for s in found]) for name in ("score", "nearest", "distance")))
+
+
 def _gather(found: list[tuple[float, int, float]]) -> Scores:
     """One `Scores` from single results."""
     return Scores(

@@ -73,7 +73,7 @@ def audited(train_images: Images, steps: int) -> tuple[Copies, NeighbourTest, Me
 
 @pytest.mark.slow
 def test_an_overfitted_model_fails_every_look() -> None:
-    copied, neighbours, known = audited(drawn(40, 0), 1200)
+    copied, neighbours, known = audited(drawn(10, 0), 700)
     assert copied.auditable
     assert copied.beyond_chance
     assert neighbours.failed
@@ -83,7 +83,7 @@ def test_an_overfitted_model_fails_every_look() -> None:
 
 @pytest.mark.slow
 def test_a_healthy_model_fails_none() -> None:
-    copied, neighbours, known = audited(drawn(1000, 3), 500)
+    copied, neighbours, known = audited(drawn(1000, 3), 300)
     assert copied.auditable
     assert copied.powerful
     assert not copied.failed
