@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli.commands.arming import WHAT as WHAT_IS_MADE
+from mgdm_cli.commands.weighing import OWN
 
 if TYPE_CHECKING:
     from mgdm_cli.commands.weighing import Weighed
@@ -80,7 +81,7 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
     tones: dict[str, Tone] = {"helps": "good", "no evidence": "plain", "hurts": "bad"}
     lines = {
         "helps": "Helps: with {} classifiers are better than with real images alone.",
-        "no evidence": "No evidence that {} makes classifiers better or worse.",
+        "no evidence": "No evidence that {} make classifiers better or worse.",
         "hurts": "Hurts: with {} classifiers are worse than with real images alone.",
     }
     out = []
@@ -100,5 +101,12 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
         if g.verdict == "helps" and any(o.lo <= 0 for o in rest):
             tone, said = "plain", said + " Not shown to be better than the controls: they may do as well."
         figure = f"{points(g.value)} points\n[{points(g.lo)}, {points(g.hi)}]"
-        out.append(Verdict(tone, lines[g.verdict].format(g.arm), said, figure=figure))
+        out.append(
+            Verdict(
+                tone,
+                lines[g.verdict].format("the synthetic images" if g.arm == OWN else f"the images of {g.arm}"),
+                said,
+                figure=figure,
+            )
+        )
     return out
