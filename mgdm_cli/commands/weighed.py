@@ -55,7 +55,7 @@ def page_part(weighed: Weighed) -> Utility:
         )
         for g in weighed.gains
     )  # fmt: skip
-    each = ", ".join(f"{n} {name}" for name, n in weighed.test.items())
+    each = ", ".join(f"{n} of {name}" for name, n in weighed.test.items())
     how = weighed.settings
     note = f"{several(len(weighed.nets), 'net')}, {several(weighed.seeds, 'seed')}, {how.steps} steps of {how.batch} images "
     note += f"each; test images: {each}."
@@ -101,12 +101,6 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
         if g.verdict == "helps" and any(o.lo <= 0 for o in rest):
             tone, said = "plain", said + " Not shown to be better than the controls: they may do as well."
         figure = f"{points(g.value)} points\n[{points(g.lo)}, {points(g.hi)}]"
-        out.append(
-            Verdict(
-                tone,
-                lines[g.verdict].format("the synthetic images" if g.arm == OWN else f"the images of {g.arm}"),
-                said,
-                figure=figure,
-            )
-        )
+        name = "the synthetic images" if g.arm == OWN else f"the images of {g.arm}"
+        out.append(Verdict(tone, lines[g.verdict].format(name), said, figure=figure))
     return out
