@@ -56,7 +56,7 @@ class Opened:
 def opened(path: Path, limit: int = MAX_BYTES) -> Opened:
     """Reads all in front of the pixel data. BadInput for program headers, unknown or undecodable transfer syntaxes."""
     with path.open("rb", buffering=0) as file:
-        data = file.read(_FIRST_READ)
+        data = _read(file, _FIRST_READ)
         if not data.startswith(PREAMBLES):
             raise BadInput("starts with a program header or unknown bytes before its DICM mark; refused")
         syntax, behind = _syntax(data)
