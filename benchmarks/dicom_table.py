@@ -43,8 +43,14 @@ def found(folders: list[Path]) -> list[tuple[str, Path]]:
     return [
         (f"{root.name}/{path.relative_to(root).as_posix()}", path)
         for root, path in files
-        if path.suffix == ".dcm" or path.open("rb").read(132)[128:] == b"DICM"
+        if path.suffix == ".dcm" or marked(path)
     ]
+
+
+def marked(path: Path) -> bool:
+    """Whether a file has the mark of DICOM."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def apart(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -99,10 +105,10 @@ def compared(path: Path) -> dict[str, Any]:
     parts = dicom.parts(path, Ask(frames="all"))
     chosen = [parts[k] for k in np.unique(np.linspace(0, len(parts) - 1, FRAMES).astype(int))]
     own = [dicom.read(path, part.index).pixels for part in chosen]
-    warnings.simplefilter("ignore")
     for name, source in references(path):
         try:
-            others = [plain(source, part.index or 0) for part in chosen]
+            with warnings.catch_warnings(action="ignore"):
+                others = [plain(source, part.index or 0) for part in chosen]
         except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError):
             continue
         most = max(difference(a, b) for a, b in zip(own, others, strict=True))
