@@ -13,7 +13,9 @@ from benchmarks.dicom_table import compared, difference, found, plain, verdict
 from mgdm_cli.data.codecs import dicom
 
 
-@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_bigendian.dcm", "ExplVR_BigEnd.dcm", "SC_rgb_rle_16bit.dcm"])
+@pytest.mark.parametrize(
+    "name", ["CT_small.dcm", "MR_small_bigendian.dcm", "ExplVR_BigEnd.dcm", "SC_rgb_rle_16bit.dcm"]
+)
 def test_a_file_agrees_with_pydicom_and_a_changed_pixel_is_seen(name: str) -> None:
     path = Path(str(get_testdata_file(name, download=False)))
     told = compared(path)
