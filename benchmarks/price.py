@@ -6,7 +6,8 @@ Published recipe (MGDM, TPAMI 2024, as its reference code runs it): generate wit
 classifier for the class, encode the image back to noise with 250 explicit DDIM steps, decode it again with 250 steps under the gradient of
 the classifier's entropy: 750 U-Net evaluations and 500 classifier gradients. Both arms pull with the same normalised strength, pass the
 same label gate, and are judged by the same three outside classifiers (trained on the real training split): share that sees the class asked
-for, and rise of their entropy over the same image before its disturbance. The arms take turns, block by block.
+for, and rise of their entropy over the same image before its disturbance. The kernel distance (unbiased, so that few images will do) is
+taken in the first judge's features, to the held-out real images. The arms take turns, block by block.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from mgdm_cli.commands.augment import BETWEEN, SCALE, STEPS, STRENGTH
 from mgdm_cli.commands.making import SCALE_BETWEEN
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.plan import Recipe, seed_of
+from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import TERMS, Pull, guided
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.samplers import SAMPLERS
@@ -36,7 +39,10 @@ from mgdm_cli.diffusion.types import Cond, Denoise
 from mgdm_cli.engine.classifying import logits_of
 from mgdm_cli.engine.decoding import Count, Parts, make_block
 from mgdm_cli.engine.device import bf16, make_deterministic, pick
+from mgdm_cli.engine.judging import features_of
+from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.run import load_parts, read_settings
+from mgdm_cli.metrics.fidelity import kernel_distance, with_interval
 from mgdm_cli.metrics.labels import wilson
 
 PUBLISHED_STEPS = 250
@@ -81,23 +87,31 @@ def _decode(denoise: Denoise, x: Tensor, grid: list[float], noise: Noise) -> Ten
     return x.clamp(-1, 1)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run both arms, print the table, write benchmarks/results/price_<set>.json."""
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
     parser.add_argument("--per-class", type=int, default=8, help="candidates of the published recipe for each class")
     parser.add_argument("--more", type=int, default=4, help="times as many candidates of ours, which are cheap")
     parser.add_argument("--strength", type=float, default=STRENGTH)
+    parser.add_argument(
+        "--published-strength", type=float, help="of the published arm, to match the gain; else the same"
+    )
     parser.add_argument("--seen", type=int, default=20_000, help="training images that each outside judge sees")
-    asked = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run both arms, print the table, write benchmarks/results/price_<set>.json."""
+    asked = _asked(arguments)
     make_deterministic()
     pick("cpu")
     settings = read_settings(asked.model)
     parts, _ = load_parts(asked.model, settings, torch.device("cpu"))
-    prepared = prepare(Source(asked.data, patient_regex=asked.patient_regex, size=asked.size), seed=0)
+    prepared = prepare(Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size), seed=0)
     nets, right = judges_of(prepared, asked.model, asked.seen)
     ours = Recipe(
         process=settings.process, sampler="dpmpp_2m", steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN,
@@ -118,11 +132,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows["mgdm"].append(_row(parts, nets, before, made.after, made.count, spent, class_index, kept))
             seeds = [seed_of(2, class_index, turn, row) for row in range(BLOCK)]
             started = time.perf_counter()
-            before, after, count = published(parts, asked.strength, seeds, class_index)
+            before, after, count = published(parts, asked.published_strength or asked.strength, seeds, class_index)
             spent = time.perf_counter() - started
             rows["published"].append(_row(parts, nets, before, after, count, spent, class_index, [True] * BLOCK))
-    found = {"set": asked.data.name, "strength": asked.strength, "judges_on_holdout": [round(r, 3) for r in right]}
-    document: dict[str, Any] = {**found, "arms": {name: _summary(blocks) for name, blocks in rows.items()}}
+    holdout = prepared.splits.holdout
+    real, patients = (
+        features_of(nets[0], pictures(prepared, holdout, torch.device("cpu")).x0),
+        [patient_key(record) for record in holdout],
+    )
+    strengths = {"strength": asked.strength, "published_strength": asked.published_strength or asked.strength}
+    found = {"set": asked.data.name, **strengths, "judges_on_holdout": [round(r, 3) for r in right]}
+    document: dict[str, Any] = {
+        **found,
+        "arms": {name: _summary(blocks, real, patients) for name, blocks in rows.items()},
+    }
     per = {name: arm["seconds_per_accepted"] for name, arm in document["arms"].items()}
     document["times_dearer"] = round(per["published"] / per["mgdm"], 1) if per["mgdm"] else None
     path = Path(__file__).parent / "results" / f"price_{asked.data.name}.json"
@@ -143,16 +166,18 @@ def _row(
         "candidates": len(after), "accepted": int(passed.sum()), "seconds": seconds,
         "evaluations": count.evaluations, "gradients": count.gradients,
         "agrees": agrees, "gain": entropy - judged(nets, before[passed], label)[1],
+        "features": features_of(nets[0], after[passed]),
     }  # fmt: skip
 
 
-def _summary(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(blocks: list[dict[str, Any]], real: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     total = {key: sum(block[key] for block in blocks) for key in ("candidates", "accepted", "evaluations", "gradients")}
     accepted, seconds = total["accepted"], [block["seconds"] / block["candidates"] for block in blocks]
     if not accepted:
         return {**total, "seconds_per_accepted": None}
     agrees = np.concatenate([block["agrees"] for block in blocks], 1)
     gain = np.concatenate([block["gain"] for block in blocks], 1)
+    features = np.concatenate([block["features"] for block in blocks])
     return {
         **total,
         "evaluations_per_accepted": round(total["evaluations"] / accepted, 1),
@@ -163,6 +188,7 @@ def _summary(blocks: list[dict[str, Any]]) -> dict[str, Any]:
         "agreement_interval": [round(v, 3) for v in wilson(round(float(agrees.mean()) * accepted), accepted)],
         "entropy_gain": round(float(gain.mean()), 3),
         "entropy_gain_interval": [round(v, 3) for v in gain_interval(gain)],
+        "kernel_distance": asdict(with_interval(kernel_distance, real, features, groups=patients)),
     }
 
 

@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write benchmarks/results/tuning_<set>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     make_deterministic()
     device = pick("cpu")
-    prepared = prepare(Source(asked.data, patient_regex=asked.patient_regex, size=asked.size), seed=0)
+    prepared = prepare(Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size), seed=0)
     asked.work.mkdir(parents=True, exist_ok=True)
     found = next(e for e in judging.judges(asked.work, prepared, device) if isinstance(e, judging.Judges))
     rows = {}
