@@ -70,7 +70,8 @@ def unipc(
     """UniPC (Zhao et al. 2023, algorithms 1 and 2): a multistep predictor of `order`, corrected to the next order for free.
 
     The evaluation at the predicted point both corrects the step to it and serves the next one: one evaluation a step. The coefficients
-    integrate the polynomial through the kept x0 exactly in lambda = -ln(sigma), which is the paper's system solved whole (B(h) cancels).
+    integrate the polynomial through the kept x0 exactly in lambda = -ln(sigma), which is the paper's system solved whole (B(h) cancels),
+    but for a line, whose slope counts half as the paper advises (section 3.4, B2): that is safer where steps are long.
     """
     kept: list[tuple[float, Tensor]] = []  # (lambda, x0), newest first
     for sigma, to in pairwise(sigmas):
@@ -90,8 +91,14 @@ def unipc(
 
 
 def _weights(nodes: list[float], step: float) -> list[float]:
-    """w with sum(w p(nodes)) = integral over u in [0, 1] of step exp(-step (1 - u)) p(u), for every polynomial p that the nodes fix."""
+    """w with sum(w p(nodes)) = integral over u in [0, 1] of step exp(-step (1 - u)) p(u), for every polynomial p that the nodes fix.
+
+    Of two nodes, one of which is 0: the slope times half of exp's integral, which agrees with that to the order that counts.
+    """
     moments = [-math.expm1(-step)]
+    if len(nodes) == 2:
+        shares = [moments[0] / (2 * node) if node else 0.0 for node in nodes]
+        return [share if node else moments[0] - sum(shares) for share, node in zip(shares, nodes, strict=True)]
     for power in range(1, len(nodes)):
         moments.append(1 - power / step * moments[-1])
     at = torch.tensor(nodes, dtype=torch.float64)
