@@ -17,7 +17,7 @@ class Model(nn.Module):
         self.process = process
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        """x0 (B, C, H, W) float32 of the noisy x (B, C, H, W) at sigma (B,)."""
+        """x0 (B, C, H, W) float32 of the noisy x (B, C, H, W) at sigma (B,); sigma and cond may have one row for all."""
         skip, out, in_, noise = (c[:, None, None, None] for c in self.process.coefs(sigma))
         raw: Tensor = self.net((in_ * x).to(memory_format=torch.channels_last), noise.flatten(), cond.label, cond.warp)
         x0: Tensor = skip * x + out * raw.float()
@@ -25,10 +25,14 @@ class Model(nn.Module):
 
     def bind(self, cond: Cond) -> Denoise:
         """A denoiser with the condition inside; runs without gradients."""
+        rows = cond.label if cond.warp is None else None
+        same = rows is None or bool((rows == rows[:1]).all())
+        # One class at one noise level: the net is told once, and not for each image.
+        one = Cond(None if rows is None else rows[:1]) if cond.warp is None and same else None
 
         @torch.no_grad()
         def denoise(x: Tensor, sigma: float) -> Tensor:
-            x0: Tensor = self(x, x.new_full((x.shape[0],), sigma), cond)
+            x0: Tensor = self(x, x.new_full((len(x) if one is None else 1,), sigma), cond if one is None else one)
             return x0
 
         return denoise

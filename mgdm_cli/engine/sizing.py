@@ -22,7 +22,7 @@ from .classifying import NOISE_AWARE, ClassifySettings, train_classifier
 from .device import bf16
 from .preparing import Prepared
 from .pretraining import CLASSIFIER_WARP, record_key
-from .run import RunSettings, new_classifier, new_model
+from .run import RunSettings, for_inference, new_classifier, new_model
 from .training import Pictures, TrainSettings, begin, train
 
 LEAST_SEEN = 20_000  # training images below which a denoiser from scratch is not worth its name
@@ -165,7 +165,9 @@ def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, s
 
 def seconds_per_evaluation(settings: RunSettings, device: torch.device, block: int) -> float:
     """Median seconds of one U-Net evaluation of one image, in blocks, measured on fresh weights."""
-    denoise = new_model(settings, device).eval().bind(Cond(torch.zeros(block, dtype=torch.int64, device=device)))
+    denoise = for_inference(new_model(settings, device), device).bind(
+        Cond(torch.zeros(block, dtype=torch.int64, device=device))
+    )
     x = torch.zeros((block, *settings.shape), device=device)
 
     def once() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import Attention, ChannelNorm, NoiseEmbedding, ResBlock, zeroed
+from .layers import Attention, ChannelNorm, NoiseEmbedding, ResBlock, silu, zeroed
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class UNetSettings:
 
 
 class UNet(nn.Module):
-    """(x (B, C, H, W), noise (B,), label (B,) or None, warp (B, W) or None) -> (B, C, H, W). A label below 0 is "no class"."""
+    """(x (B, C, H, W), noise (B,), label (B,) or None, warp (B, W) or None) -> (B, C, H, W). A label below 0 is "no class".
+
+    Noise, label and warp may have one row for all of x: then every block's modulation becomes the weight and bias of its norm.
+    """
 
     def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
@@ -84,6 +87,7 @@ class UNet(nn.Module):
         if x.shape[-1] % s.multiple or x.shape[-2] % s.multiple:
             raise ValueError(f"height and width must be divisible by {s.multiple}, not {tuple(x.shape[-2:])}")
         embedding = self.embed(noise, label, warp)
+        x = x.to(self.stem.weight.dtype)
         x = F.pixel_unshuffle(x, s.patch) if s.patch > 1 else x
         x = self.stem(torch.cat([x, _places(x)], 1))
         kept = [x]
@@ -99,7 +103,7 @@ class UNet(nn.Module):
             else:
                 x = _run(stage, torch.cat([x, kept.pop()], 1), embedding)
                 count += 1
-        x = self.out(F.silu(self.norm(x)))
+        x = self.out(silu(self.norm(x)))
         return F.pixel_shuffle(x, s.patch) if s.patch > 1 else x
 
 

@@ -46,6 +46,17 @@ def test_an_image_does_not_depend_on_its_neighbours() -> None:
     assert torch.allclose(together[1:2], net(x[1:2], torch.zeros(1), label[1:2]), atol=1e-5)
 
 
+def test_one_row_for_all_is_the_same_row_for_each() -> None:
+    """Then the modulation is the norm's own weight and bias: another way, the same numbers."""
+    net, x = small(1), torch.randn(3, 1, 16, 16)
+    noise, label, warp = torch.full((3,), 0.4), torch.tensor([2, 2, 2]), torch.ones(3, 7)
+    each = net(x, noise, label, warp)
+    assert not torch.allclose(net(x, noise[:1], label[:1] - 1, warp[:1]), each, atol=1e-4)
+    assert torch.allclose(net(x, noise[:1], label[:1], warp[:1]), each, atol=1e-5)
+    with torch.no_grad():  # where activations are made in place
+        assert torch.allclose(net(x, noise[:1], label[:1], warp[:1]), each, atol=1e-5)
+
+
 def test_the_classifier_divides_by_its_temperature_when_judging_only() -> None:
     torch.manual_seed(0)
     net = Classifier(ClassifierSettings(1, 3, 0.5, width=8, dropout=0.0)).eval()
