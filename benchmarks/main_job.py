@@ -147,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out what cannot be used, as mgdm train --skip-bad"
+    )
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
     parser.add_argument("--n", type=int, default=200)
@@ -159,7 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     make_deterministic()
     pick("cpu")
-    source = Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size)
+    source = Source(
+        asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad
+    )
     training = Training(asked.model, asked.budget)
     prepared = prepare(source, seed=0)
     first = Wanted(asked.n, guidance="cfg", strength=asked.strength)

@@ -92,6 +92,9 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out what cannot be used, as mgdm train --skip-bad"
+    )
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
     parser.add_argument("--per-class", type=int, default=8, help="candidates of the published recipe for each class")
@@ -111,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pick("cpu")
     settings = read_settings(asked.model)
     parts, _ = load_parts(asked.model, settings, torch.device("cpu"))
-    prepared = prepare(Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size), seed=0)
+    prepared = prepare(
+        Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad),
+        seed=0,
+    )
     nets, right = judges_of(prepared, asked.model, asked.seen)
     ours = Recipe(
         process=settings.process, sampler="dpmpp_2m", steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN,

@@ -15,25 +15,21 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.distances import CPU, Gauge, add_source, gauge, source_of, told
 from mgdm_cli.commands.augment import SCALE, STEPS
 from mgdm_cli.commands.making import SCALE_BETWEEN
-from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.plan import Recipe
-from mgdm_cli.engine import judging
 from mgdm_cli.engine.decoding import make_block
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import load_parts, read_settings
 from mgdm_cli.engine.training import holdout_loss
-from mgdm_cli.metrics.fidelity import frechet, kernel_distance, with_interval
-from mgdm_cli.metrics.labels import wilson
 
 BLOCK = 8
 
@@ -41,7 +37,7 @@ BLOCK = 8
 def drawn(folder: Path, per_class: int, scale: float, steps: int) -> tuple[torch.Tensor, np.ndarray]:
     """(x0 (N, C, H, W), label (N,)) of a run."""
     settings = read_settings(folder)
-    parts, _ = load_parts(folder, settings, torch.device("cpu"))
+    parts, _ = load_parts(folder, settings, CPU)
     recipe = Recipe(
         process=settings.process, sampler="dpmpp_2m", steps=steps, scale=scale, scale_between=SCALE_BETWEEN,
         guidance="cfg" if scale != 1 else "none", strength=0.0,
@@ -57,59 +53,36 @@ def drawn(folder: Path, per_class: int, scale: float, steps: int) -> tuple[torch
     return torch.cat(made), np.array(label)
 
 
-def row(
-    folder: Path, prepared: Prepared, found: judging.Judges, per_class: int, scale: float, steps: int
-) -> dict[str, Any]:
+def row(folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float, steps: int) -> dict[str, Any]:
     """One line of the table."""
-    device = torch.device("cpu")
     settings = read_settings(folder)
     x0, label = drawn(folder, per_class, scale, steps)
-    real, _, patients = judging.real_space(found, prepared, device)
-    ours = judging.features_of(found.nets[0], x0)
-    seen = judging.judged(found, x0).argmax(1) == label
-    parts, _ = load_parts(folder, settings, device)
+    parts, _ = load_parts(folder, settings, CPU)
     return {
         "base": settings.base or "none",
         "seen": settings.train.seen,
-        "images": len(label),
-        "holdout_loss": round(holdout_loss(parts.model, pictures(prepared, prepared.splits.holdout, device)), 4),
-        "class_seen": round(float(seen.mean()), 3),
-        "class_seen_interval": [round(v, 3) for v in wilson(int(seen.sum()), len(seen))],
-        "kernel_distance": asdict(with_interval(kernel_distance, real, ours, groups=patients)),
-        "frechet": asdict(with_interval(frechet, real, ours, groups=patients)),
+        "holdout_loss": round(holdout_loss(parts.model, pictures(prepared, prepared.splits.holdout, CPU)), 4),
+        **measure.of(x0, label),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write benchmarks/results/tuning_<set>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
-    parser.add_argument("--size")
-    parser.add_argument("--patient-regex")
+    add_source(parser)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
     parser.add_argument("--per-class", type=int, default=80)
     parser.add_argument("--scale", type=float, default=SCALE)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the judges")
     asked = parser.parse_args(arguments)
     make_deterministic()
-    device = pick("cpu")
-    prepared = prepare(Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size), seed=0)
-    asked.work.mkdir(parents=True, exist_ok=True)
-    found = next(e for e in judging.judges(asked.work, prepared, device) if isinstance(e, judging.Judges))
-    rows = {}
+    pick("cpu")
+    prepared = source_of(asked)
+    measure, rows = gauge(prepared, asked.work), {}
     for name, _, folder in (text.partition("=") for text in asked.run):
-        rows[name] = row(Path(folder), prepared, found, asked.per_class, asked.scale, asked.steps)
-        near, far = rows[name]["kernel_distance"], rows[name]["frechet"]
-        line = f"{name:12s} base {rows[name]['base']}, {rows[name]['seen']} seen: holdout loss {rows[name]['holdout_loss']}"
-        line += f", class seen {rows[name]['class_seen']} {rows[name]['class_seen_interval']}"
-        line += (
-            f", kernel distance {near['value']:.4f} [{near['lo']:.4f}, {near['hi']:.4f}] (real {near['baseline']:.4f})"
-        )
-        if far["value"] is not None:
-            line += f", Frechet {far['value']:.2f} [{far['lo']:.2f}, {far['hi']:.2f}] (real {far['baseline']:.2f})"
-        sys.stdout.write(line + "\n")
+        rows[name] = line = row(Path(folder), prepared, measure, asked.per_class, asked.scale, asked.steps)
+        head = f"{name:12s} base {line['base']}, {line['seen']} seen: holdout loss {line['holdout_loss']}"
+        sys.stdout.write(f"{head}, {told(line)}\n")
         sys.stdout.flush()
     path = Path(__file__).parent / "results" / f"tuning_{asked.data.name}.json"
     document = {"set": asked.data.name, "scale": asked.scale, "steps": asked.steps, "runs": rows}

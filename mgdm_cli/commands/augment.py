@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.finding import Training, found_or_trained
 from mgdm_cli.commands.making import Work, carry_out, summary, write_records
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import Source, add_siblings, prepare
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import PARTIAL
 
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.run import RunSettings
 
 STRENGTH = 0.03
+SAMPLER = "dpmpp_2m"
 STEPS = 9
 SCALE = 2.5
+FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these defaults with --source real
 BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
 CANDIDATES = 4
+DEPTH = 0.7  # of the way to noise that a real image is taken back, with --source real
 GUIDING, PLANNING, GATES = "Guidance", "Plan", "Gates"  # panels of the help text
 
 
@@ -47,7 +50,7 @@ class Wanted:
     balance: str = "fill"
     max_per_real: float = 20.0
     force_small: bool = False
-    sampler: str = "dpmpp_2m"
+    sampler: str = SAMPLER
     steps: int = STEPS
     scale: float = SCALE
     between: tuple[float, float] = BETWEEN
@@ -58,6 +61,7 @@ class Wanted:
     statement: Mapping[str, str] = field(default_factory=dict)
     on: Literal["x", "x0"] = "x"
     write_as: str | None = None
+    depth: float | None = None  # where images are made from real ones: how far each is taken back towards noise
 
 
 def run(
@@ -107,6 +111,8 @@ def run(
     with reserve(target) as lock:
         console.log_to(target / ".mgdm" / "log")
         settings, trained = found_or_trained(training, prepared, where)
+        if wanted.guidance == "disagreement":
+            add_siblings(training.folder(prepared), prepared, settings, where)
         works = _works(training, settings, prepared, allotment, wanted, where)
         with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
             work = carry_out(works, dataset)
@@ -130,7 +136,8 @@ def _works(
     from mgdm_cli.commands.making import recipe_by
     from mgdm_cli.data.plan import Statement
     from mgdm_cli.engine import planning
-    from mgdm_cli.engine.run import load_parts
+    from mgdm_cli.engine.preparing import pictures
+    from mgdm_cli.engine.run import SIBLINGS, load_parts
 
     folder = training.folder(prepared)
     accuracy, lo, hi = planning.require_skill(folder, wanted.guidance)
@@ -138,10 +145,12 @@ def _works(
     parts, hashes = load_parts(folder, settings, device)
     gate = planning.copy_gate(prepared, alpha=wanted.copy_alpha) if wanted.filters else None
     temperature = float(parts.guide.get_buffer("temperature")) if parts.guide else None
+    threshold = gate[1].threshold.value if gate else None
+    siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
     plan = planning.plan_of(
         settings,
         allotment,
-        recipe_by(settings, wanted, temperature=temperature, threshold=gate[1].threshold.value if gate else None),
+        recipe_by(settings, wanted, temperature=temperature, threshold=threshold, siblings=siblings),
         hashes=hashes,
         seed=training.seed,
         block=wanted.block or planning.default_block(device),
@@ -151,6 +160,9 @@ def _works(
         statement=Statement(**dict(wanted.statement)),
         write_as=wanted.write_as,
     )
+    if wanted.depth is not None:
+        planning.require_copy_gate(gate)
+        parts = replace(parts, real=pictures(prepared, prepared.splits.train, device))
     return planning.works_of(plan, parts, settings, gate)
 
 
@@ -189,12 +201,18 @@ def command(
         typer.Option(
             "--guidance",
             metavar="KIND",
-            help="none, cfg, auto, class, uncertainty (= entropy), margin, least-confidence or gap.",
+            help="none, cfg, auto, class, uncertainty (= entropy), margin, least-confidence, gap or disagreement.",
             rich_help_panel=GUIDING,
         ),
     ] = "uncertainty",
     strength: Annotated[
-        float, typer.Option("--strength", min=0.0, help="Length of the pull; 0 is off.", rich_help_panel=GUIDING)
+        float,
+        typer.Option(
+            "--strength",
+            min=0.0,
+            help="Length of the pull; 0 is off. From real images 0.4 unless said otherwise.",
+            rich_help_panel=GUIDING,
+        ),
     ] = STRENGTH,
     on: Annotated[
         Literal["x", "x0"],
@@ -202,6 +220,20 @@ def command(
             "--on", help="What the guide looks at: the noisy image, or the denoised one.", rich_help_panel=GUIDING
         ),
     ] = "x",
+    source: Annotated[
+        Literal["latent", "real"],
+        typer.Option("--source", help="Make images from noise, or from the real images.", rich_help_panel=GUIDING),
+    ] = "latent",
+    depth: Annotated[
+        float,
+        typer.Option(
+            "--depth",
+            min=0.05,
+            max=0.95,
+            help="How far a real image is taken back towards noise, with --source real.",
+            rich_help_panel=GUIDING,
+        ),
+    ] = DEPTH,
     mode: Annotated[
         Literal["guide", "select"],
         typer.Option(
@@ -235,7 +267,7 @@ def command(
     budget: options.Budget = None,
     seen: options.Seen = None,
     base: options.Base = "auto",
-    sampler: options.SamplerName = "dpmpp_2m",
+    sampler: options.SamplerName = SAMPLER,
     steps: options.Steps = STEPS,
     scale: options.Scale = SCALE,
     knob: options.Knobs = None,
@@ -302,27 +334,19 @@ def command(
     mgdm augment --data ./fundus --guidance uncertainty --n 5000
     mgdm augment --data ./fundus --n 500 --budget 30m -o ./more --patient-regex '(P\\d+)_'
     mgdm augment --data ./fundus --n 500 --dry-run --budget 1h
+    mgdm augment --data ./fundus --n 100 --source real --depth 0.8
     mgdm augment --data ./ct --label-tag BodyPartExamined --slices axial --size 64 --balance equal --n 300
     """
-    flags = dict(locals())
-    source = Source(
-        data,
-        labels,
-        label_tag,
-        patient_regex,
-        frames,
-        slices,
-        skip_bad,
-        max_skip,
-        allow_synthetic_input,
-        size,
-        fit,
-        window,
-        require_patient_id,
-        allow_burned_in,
-        max_file_size,
-        nan,
-    )
+    real = source == "real"
+    if real and (sampler, scale) == (SAMPLER, SCALE):
+        sampler, scale = FROM_REAL[:2]
+    if real and strength == STRENGTH:
+        strength = FROM_REAL[2]  # a pull from noise leaves a real image a copy of itself
+    flags = {name: value for name, value in locals().items() if name != "real"}
+    folder = Source(
+        data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input, size, fit, window,
+        require_patient_id, allow_burned_in, max_file_size, nan,
+    )  # fmt: skip
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
@@ -344,10 +368,11 @@ def command(
         {name: text for name, text in said.items() if text},
         on,
         write_as,
+        depth if real else None,
     )
     finish(
         run(
-            source,
+            folder,
             wanted,
             out=out,
             model=model,

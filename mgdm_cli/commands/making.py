@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 SCALE_BETWEEN = (0.3, 5.0)  # sigmas in which classifier-free guidance acts
 
 
-def recipe_by(settings: RunSettings, wanted: Wanted, *, temperature: float | None, threshold: float | None) -> Recipe:
+def recipe_by(
+    settings: RunSettings,
+    wanted: Wanted,
+    *,
+    temperature: float | None,
+    threshold: float | None,
+    siblings: Sequence[str] = (),
+) -> Recipe:
     """How an image is made from its seed, by these flags."""
     from mgdm_cli.data.plan import Filters
     from mgdm_cli.engine.planning import recipe_of
@@ -39,6 +46,8 @@ def recipe_by(settings: RunSettings, wanted: Wanted, *, temperature: float | Non
         knobs=dict(wanted.knobs),
         temperature=temperature,
         on=wanted.on,
+        depth=wanted.depth,
+        siblings=siblings,
         filters=Filters(label=wanted.filters, copy_alpha=alpha, copy_threshold=threshold),
     )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.pretraining import Event
     from mgdm_cli.engine.run import RunSettings
     from mgdm_cli.engine.sizing import Pace
 
@@ -181,6 +182,18 @@ def train_into(
     return settings
 
 
+def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> None:
+    """Train what the run lacks of the guide's siblings, which only a guidance by their disagreement needs."""
+    from mgdm_cli.data.files import Lock
+    from mgdm_cli.engine.pretraining import add_siblings as events
+    from mgdm_cli.engine.run import SIBLINGS
+
+    if all((folder / name).is_file() for name in SIBLINGS):
+        return
+    with Lock(folder / "lock"), same_threads(settings):
+        _show(events(folder, prepared, settings, device))
+
+
 @contextmanager
 def same_threads(settings: RunSettings) -> Iterator[None]:
     """Run on the number of threads the run began with: training's bits depend on it."""
@@ -197,8 +210,10 @@ def same_threads(settings: RunSettings) -> Iterator[None]:
 def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, save_every: float) -> None:
     from mgdm_cli.engine.pretraining import pretrain
 
-    events = pretrain(folder, prepared, settings, device, save_every=save_every)
-    titles = {"guide": "train the guide", "judge": "train the judge", "denoiser": "train the denoiser"}
+    _show(pretrain(folder, prepared, settings, device, save_every=save_every))
+
+
+def _show(events: Iterator[Event]) -> None:
     current, bars, at = "", {}, 0
     with _bars() as open_bar:
         for event in events:
@@ -210,7 +225,7 @@ def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torc
                 at = (
                     event.seen if event.loss is None else 0
                 )  # learnt before: it counts, but not for the time that is left
-                bars[current] = open_bar(titles[current], event.of, at)
+                bars[current] = open_bar(f"train the {current}", event.of, at)
             note = event.note or (f"loss {event.loss:.4f}" if event.loss is not None else "")
             if event.holdout is not None:
                 note = f"loss {event.loss:.4f}, holdout {event.holdout:.4f}"

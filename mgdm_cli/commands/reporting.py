@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 SHOWN = 24  # images of a class in its grid
 PAIRS = 8
 CHOSEN = "Several seeds were drawn for each image and the hardest that kept its label was taken; 'before' is the first one drawn."
+DERIVED = (
+    "Each image began as a real training image of its class, was taken back towards noise and decoded again under the pull; 'before' is "
+    "the real image, which is not shown. Such an image may resemble its patient: treat it as you treat the real ones."
+)
 MEANING = {
     "label-lost": "The judge, a classifier of other patients than the guide's, no longer sees the class asked for.",
     "near-copy": "Closer to a training image than a really new image is.",
@@ -58,7 +62,7 @@ def augment_report(
         spread=Spread("entropy under the guide (nats)", before, after, _log(most)) if before else None,
         pairs=_pairs(dataset, frame, entries),
         rejects=_rejects(dataset, rejected),
-        change=CHOSEN if plan.recipe.mode == "select" else TWICE,
+        change=DERIVED if plan.recipe.depth is not None else CHOSEN if plan.recipe.mode == "select" else TWICE,
         copies=_copies(calibration, entries),
         facts=_facts(plan, document),
         notes=_notes(prepared, calibration),
@@ -241,6 +245,7 @@ def _facts(plan: Plan, document: dict[str, Any]) -> tuple[Any, ...]:
             (
                 ("process, sampler", f"{recipe.process}, {recipe.sampler}, {recipe.steps} steps"),
                 ("guidance", f"{recipe.guidance}, strength {recipe.strength:g}, mode {recipe.mode}"),
+                ("made from", "noise" if recipe.depth is None else f"real images, depth {recipe.depth:g}"),
                 ("classifier-free guidance", f"{recipe.scale:g}"),
                 ("U-Net evaluations", f"{document['evaluations_per_image']:.1f} an accepted image"),
                 ("classifier gradients", f"{document['classifier_gradients_per_image']:.1f} an accepted image"),

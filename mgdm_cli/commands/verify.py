@@ -14,9 +14,12 @@ from mgdm_cli.console import Result, finish, progress
 from mgdm_cli.errors import BAD_INPUT, OK, OtherPlan, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from mgdm_cli.data.checking import Problem, Verdict
     from mgdm_cli.data.manifest import Entry
     from mgdm_cli.data.plan import Plan
+    from mgdm_cli.engine.training import Pictures
 
     Remake = Callable[[Path, Plan, Sequence[Entry]], Iterator[tuple[Entry, bytes]]]
 
@@ -49,23 +52,54 @@ def run(out: Path, *, regenerate: int = 0, remake: Remake | None = None) -> Resu
     return Result(document, _lines(document, problems), BAD_INPUT if problems else OK)
 
 
-def remake_with(folder: Path, out: Path, plan: Plan, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
-    """Images of `plan` made again by the run in `folder`. Raises OtherPlan when that is not the run that made them."""
+def remake_with(
+    folder: Path, data: Path | None, out: Path, plan: Plan, entries: Sequence[Entry]
+) -> Iterator[tuple[Entry, bytes]]:
+    """Images of `plan` made again by the run in `folder`, from the real images in `data` where they were made from real ones.
+
+    Raises OtherPlan when that is not the run that made them, or not those images; UsageError when `data` is needed.
+    """
+    from dataclasses import replace
+
     import torch
 
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.generation import remake
     from mgdm_cli.engine.planning import works_of
-    from mgdm_cli.engine.run import load_parts, read_settings
+    from mgdm_cli.engine.run import SIBLINGS, load_parts, read_settings
 
     make_deterministic()
     device = pick("cpu" if plan.machine.device.startswith("cpu") else "auto")
     torch.set_num_threads(plan.machine.threads)
     settings = read_settings(folder)
     parts, hashes = load_parts(folder, settings, device)
-    if hashes["denoiser"] != plan.models.denoiser or hashes["guide"] != plan.models.classifier:
+    siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
+    same = (hashes["denoiser"], hashes["guide"]) == (plan.models.denoiser, plan.models.classifier)
+    if not same or plan.recipe.extra.get("siblings", siblings) != siblings:
         raise OtherPlan(f"model: {folder.name}: is not the run that made these images", "Name that one with --model")
+    if plan.recipe.depth is not None:
+        parts = replace(parts, real=_real(out, data, plan, device))
     yield from remake(works_of(plan, parts, settings, None), list(entries))
+
+
+def _real(out: Path, data: Path | None, plan: Plan, device: torch.device) -> Pictures:
+    """The real training images that `plan` was made from, read as the flags in the output folder say."""
+    from mgdm_cli.commands.modelling import Source, prepare
+    from mgdm_cli.config import read
+    from mgdm_cli.engine.preparing import pictures
+
+    if data is None:
+        raise UsageError("--regenerate: these images were made from real ones", "Name that folder with --data")
+    flags = {name.replace("-", "_"): value for name, value in read(out / "config.resolved.toml").items()}
+    said = {
+        name: flags[name] for name in Source.__dataclass_fields__ if name in flags and name not in ("data", "labels")
+    }
+    labels = Path(flags["labels"]) if "labels" in flags else None
+    source = Source(data, labels, allow_synthetic=bool(flags.get("allow_synthetic_input")), **said)
+    prepared = prepare(source, seed=plan.seed)
+    if prepared.fingerprint != plan.inputs:
+        raise OtherPlan(f"data: {data.name}: are not the images that these were made from", "Name those with --data")
+    return pictures(prepared, prepared.splits.train, device)
 
 
 def _document(out: Path, verdict: Verdict, problems: Sequence[Problem], made_again: int) -> dict[str, Any]:
@@ -111,6 +145,10 @@ def command(
     model: Annotated[
         Path | None, typer.Option("--model", metavar="RUN", help="The run that made them, for --regenerate.")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The real images, for --regenerate after --source real."),
+    ] = None,
     config: options.Config = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -127,4 +165,4 @@ def command(
     """
     if regenerate and model is None:
         raise UsageError("--regenerate: needs the model that made the images", "Name it with --model RUN")
-    finish(run(out, regenerate=regenerate, remake=None if model is None else partial(remake_with, model)))
+    finish(run(out, regenerate=regenerate, remake=None if model is None else partial(remake_with, model, data)))

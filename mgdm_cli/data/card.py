@@ -75,6 +75,7 @@ def _generator(plan: Plan) -> dict[str, Any]:
         "guidance": recipe.guidance,
         "strength": recipe.strength,
         "mode": recipe.mode,
+        "depth": recipe.depth,
         "filters": recipe.filters.model_dump(mode="json"),
     }
 
@@ -126,8 +127,7 @@ def _head(content: dict[str, Any]) -> list[str]:
         "",
         f"# {_plain(title)}",
         "",
-        f"**{content['warning']}.** Every image was drawn by a diffusion model; none shows a patient. Each file "
-        "carries a mark that says so.",
+        f"**{content['warning']}.** {_origin(content)} Each file carries a mark that says so.",
         "",
         f"{content['images']} images in {len(content['classes'])} classes, made to stand beside real ones in training.",
         "",
@@ -137,6 +137,15 @@ def _head(content: dict[str, Any]) -> list[str]:
         "",
         *(f"- {key.capitalize()}: {_plain(value)}" for key, value in real.items()),
     ]
+
+
+def _origin(content: dict[str, Any]) -> str:
+    if content["generator"]["depth"] is None:
+        return "Every image was drawn by a diffusion model; none shows a patient."
+    return (
+        "Every image was derived by a diffusion model from one real training image and **may resemble that patient**: "
+        "keep and share it as you would the real ones."
+    )
 
 
 def _balance(content: dict[str, Any]) -> list[str]:
@@ -165,6 +174,11 @@ def _made(content: dict[str, Any]) -> list[str]:
         "",
         f"- Process {made['process']}, sampler {made['sampler']}, {made['steps']} steps, guidance {made['guidance']} "
         f"at strength {made['strength']:g} ({made['mode']}).",
+        *(
+            []
+            if made["depth"] is None
+            else [f"- From real images, taken back to depth {made['depth']:g} of the way to noise."]
+        ),
         *models,
         f"- Stored as {form['codec']}, {form['width']}x{form['height']}, {form['channels']} channel(s), "
         f"{form['dtype']}.",
@@ -194,7 +208,7 @@ def _seven(content: dict[str, Any]) -> list[str]:
         "here; run `mgdm evaluate`.",
         f"- **Constraint** (within what is possible): candidates turned down: {turned}.",
         f"- **Completeness**: images missing from the plan: {', '.join(short) or 'none'}.",
-        "- **Compliance**: marked as synthetic inside every file; built from nothing, no real header was copied. "
+        "- **Compliance**: marked as synthetic inside every file; every header is new, none was copied. "
         f"{copies} This is no proof of privacy: a filter of distances misses leaks that membership tests find.",
         "- **Comprehension**: with a guidance other than none the images are chosen to be hard for a classifier, so "
         "their difficulty is not that of patients. What the real images lack, these lack too.",

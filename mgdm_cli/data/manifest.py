@@ -20,12 +20,13 @@ HASH = r"^[0-9a-f]{64}$"
 
 
 class Measures(Frozen):
-    """How unsure the classifier is about an image; None where a measure was not taken. Entropy in nats."""
+    """How unsure the classifier is about an image; None where a measure was not taken. Entropy and disagreement in nats."""
 
     entropy: float | None = None
     margin: float | None = None
     least_confidence: float | None = None
     logit_gap: float | None = None
+    disagreement: float | None = None  # of the classifier's members; where the guidance follows it
 
 
 class Entry(Frozen):
@@ -48,7 +49,7 @@ class Entry(Frozen):
     steps: int
     guidance: str
     strength: float
-    stage: str  # "generated", "disturbed", "selected"
+    stage: str  # "generated", "disturbed", "selected", "derived" (from a real image)
     before: Measures | None = None
     after: Measures | None = None
     label_kept: bool | None = None

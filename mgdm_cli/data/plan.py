@@ -255,6 +255,12 @@ class Recipe(Frozen):
     filters: Filters = Filters()
     extra: dict[str, JsonValue] = {}
 
+    @property
+    def depth(self) -> float | None:
+        """How far real images are taken back towards noise, 0 to 1; None where images are made from noise."""
+        found = self.extra.get("depth")
+        return float(found) if isinstance(found, (int, float)) else None
+
 
 class Statement(Frozen):
     """What the user says about the real data, word for word on the card; "not stated" where nothing was said."""

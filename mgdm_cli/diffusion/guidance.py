@@ -55,6 +55,16 @@ def gap(logits: Tensor, label: Tensor, target: float = 1.0) -> Tensor:
     return -F.huber_loss(away, torch.zeros_like(away), reduction="none", delta=0.5)
 
 
+def disagreement(logits: Tensor, label: Tensor) -> Tensor:
+    """What the members of an ensemble would tell each other: H(mean p) - mean H(p), in nats (BALD: Houlsby et al. 2011, equation 2).
+
+    logits (M, B, K) -> (B,). High where members are sure of different classes: what an image lacks is then knowledge, not sharpness.
+    """
+    log_p = F.log_softmax(logits, -1)
+    log_mean = torch.logsumexp(log_p, 0) - math.log(len(logits))
+    return -(log_mean.exp() * log_mean).sum(-1) + (log_p.exp() * log_p).sum(-1).mean(0)
+
+
 Term = Callable[[Tensor, Tensor], Tensor]
 TERMS: dict[str, Term] = {
     "class": log_likelihood,
@@ -62,7 +72,9 @@ TERMS: dict[str, Term] = {
     "margin": margin,
     "least-confidence": least_confidence,
     "gap": gap,
+    "disagreement": disagreement,
 }
+OF_MEMBERS = frozenset({"disagreement"})  # terms that look at the logits (M, B, K) of an ensemble
 
 
 @dataclass(frozen=True)

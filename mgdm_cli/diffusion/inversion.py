@@ -40,49 +40,63 @@ def invert(
     """Yields (x at the next higher sigma, how far its decoding step misses (B,), RMS), up to sigmas[0]; x0 (B, C, H, W) is the picture.
 
     The same `denoise`, `renoise` and `sigmas` (decreasing, ending in 0) as `decode` will use; begin to decode from any x that was yielded,
-    at its sigma, for a partial edit. `iterations` 0 is the usual explicit inversion. `tolerance`: RMS at which an image's step is solved.
+    at its sigma, for a partial edit. `iterations` 0 is the usual explicit inversion. `tolerance`: RMS at which an image's step is solved;
+    at 0 each step takes all iterations.
     """
-    x = x0
+    x, answers = x0, None
     for to, sigma in pairwise(reversed(sigmas)):
-        x, missed = _back(denoise, renoise, x, sigma, to, iterations, tolerance)
+        x, missed, answers = _back(denoise, renoise, x, answers, sigma, to, iterations, tolerance)
         yield x, missed
+
+
+Answers = tuple[Tensor, Tensor]
+"""(x0, what the noise is told from: x0 again, or renoise's answer) at some x."""
 
 
 def _back(
     denoise: Denoise,
     renoise: Denoise | None,
     target: Tensor,
+    answers: Answers | None,
     sigma: float,
     to: float,
     iterations: int,
     tolerance: float,
-) -> tuple[Tensor, Tensor]:
-    """The x at `sigma` whose decoding step lands on `target` at `to`, and how far it misses."""
+) -> tuple[Tensor, Tensor, Answers]:
+    """The x at `sigma` whose decoding step lands on `target` at `to`, how far it misses, and the answers there.
 
-    def lands(x: Tensor) -> Tensor:
+    `answers`: those at `target`, from the step before; None at a clean image, where there are none.
+    """
+
+    def ask(x: Tensor) -> Answers:
         found = denoise(x, sigma)
-        return found + (to / sigma) * (x - (found if renoise is None else renoise(x, sigma)))
+        return found, found if renoise is None else renoise(x, sigma)
 
-    x = _explicit(denoise, renoise, target, sigma, to)
-    if iterations == 0:
-        return x, _rms(target - lands(x)).flatten()
+    def lands(x: Tensor, found: Answers) -> Tensor:
+        return found[0] + (to / sigma) * (x - found[1])
+
+    # The usual explicit step up: the answer at `to` stands for the one at `sigma`. From a clean image, x itself.
+    x = target if answers is None else answers[1] + (sigma / to) * (target - answers[0])
+    answers = ask(x)
     # The landing point moves by J + (to / sigma)(1 - J) of a move of x, J being the denoiser's slope there, 0 to 1 where the data have one
     # mode: a step by the miss over the middle of that range converges at both ends of it. From then on the pace is measured.
-    miss = target - lands(x)
-    best, least = x, _rms(miss)
+    miss = target - lands(x, answers)
+    best, least, kept = x, _rms(miss), answers
     pace = x.new_full((len(x), 1, 1, 1), 2 / (1 + to / sigma))
     for _ in range(iterations):
-        if bool((least < tolerance).all()):
+        if tolerance > 0 and bool((least < tolerance).all()):
             break
         trial = x + pace * miss
-        left = target - lands(trial)
+        answers = ask(trial)
+        left = target - lands(trial, answers)
         # A step that makes things much worse is not taken. A little worse is allowed: that is how this pace outruns a fixed one.
         taken = _rms(left) < 2 * _rms(miss)
+        better = _rms(left) < least
+        best, least = torch.where(better, trial, best), torch.where(better, _rms(left), least)
+        kept = (torch.where(better, answers[0], kept[0]), torch.where(better, answers[1], kept[1]))
         pace = torch.where(taken, _measured(trial - x, miss - left, pace), pace / 4)
         x, miss = torch.where(taken, trial, x), torch.where(taken, left, miss)
-        better = _rms(miss) < least
-        best, least = torch.where(better, x, best), torch.where(better, _rms(miss), least)
-    return best, least.flatten()
+    return best, least.flatten(), kept
 
 
 def _measured(moved: Tensor, landed: Tensor, before: Tensor) -> Tensor:
@@ -90,15 +104,6 @@ def _measured(moved: Tensor, landed: Tensor, before: Tensor) -> Tensor:
     along = (moved * landed).sum((1, 2, 3), keepdim=True)
     size = landed.square().sum((1, 2, 3), keepdim=True)
     return torch.where((along > 0) & (size > 0), along / size.clamp_min(1e-30), before)
-
-
-def _explicit(denoise: Denoise, renoise: Denoise | None, x: Tensor, sigma: float, to: float) -> Tensor:
-    """The usual step up: the answer at `to` stands for the one at `sigma`. From a clean image, where there is no answer, x itself."""
-    if to == 0:
-        return x
-    x0 = denoise(x, to)
-    y = x0 if renoise is None else renoise(x, to)
-    return y + (sigma / to) * (x - x0)
 
 
 def _rms(x: Tensor) -> Tensor:

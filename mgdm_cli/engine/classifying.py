@@ -16,7 +16,7 @@ from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
 from . import warp as warping
 from . import weights
-from .device import bf16, seeded
+from .device import bf16, computes_in_bf16, seeded
 from .training import Pictures, Tick
 
 CLEAN = 0.01  # the noise level at which a finished image is judged
@@ -59,7 +59,8 @@ def train_classifier(
     net: Classifier, data: Pictures, settings: ClassifySettings, *, warp: warping.WarpSettings
 ) -> Iterator[Tick]:
     """Train in place on equal class shares, augmented and noised; the weights end as their average over the last third."""
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=0.05)
+    fused = computes_in_bf16(data.x0.device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=0.05, fused=fused)
     draw_from, steps = class_weights(data.label, 1.0), max(math.ceil(settings.seen / settings.batch), 1)
     mean = {k: v.clone() for k, v in net.state_dict().items()}
     for step in range(steps):

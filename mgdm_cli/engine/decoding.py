@@ -14,20 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from mgdm_cli.data.plan import Recipe, seed_of
-from mgdm_cli.diffusion.guidance import EVERYWHERE, TERMS, Pull, autoguidance, cfg, guided, logit_gap
+from mgdm_cli.diffusion.guidance import EVERYWHERE, OF_MEMBERS, TERMS, Pull, autoguidance, cfg, guided, logit_gap
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.diffusion.types import NULL, Cond, Denoise, Process, Score
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
+from . import deriving
 from .classifying import CLEAN, logits_of
 from .device import bf16
+from .training import Pictures
 
 TERM_OF = {"uncertainty": "entropy", **{name: name for name in TERMS}}
-TWO_STAGES = frozenset({"uncertainty", "entropy", "margin", "least-confidence", "gap"})
+TWO_STAGES = frozenset({"uncertainty", "entropy", "margin", "least-confidence", "gap", "disagreement"})
 UNSTAGED = ("none", "cfg", "auto")  # no classifier pulls
 GUIDANCE = (*UNSTAGED, *TERM_OF)
+MEMBERS = 3  # of the ensemble that disagreement is taken from: the guide and its siblings
 PREVIEW_STEPS = 7
 CAP = 0.95  # quantile of hardness above which a preview is taken for an artefact
 
@@ -36,7 +39,8 @@ CAP = 0.95  # quantile of hardness above which a preview is taken for an artefac
 class Parts:
     """The networks that make and judge. `guide` and `judge` have seen disjoint halves of the training patients.
 
-    `weak`: an early average of the model's own training, for autoguidance.
+    `weak`: an early average of the model's own training, for autoguidance. `members`: the guide and its siblings, for disagreement.
+    `real`: the training images, where images are made from them.
     """
 
     model: Model
@@ -46,6 +50,8 @@ class Parts:
     spread: float  # standard deviation of the data in [-1, 1]
     device: torch.device
     weak: Model | None = None
+    members: tuple[Classifier, ...] = ()
+    real: Pictures | None = None
 
 
 @dataclass
@@ -61,6 +67,7 @@ class Candidates:
     """A block as made: x0 (B, C, H, W) in [-1, 1]; `before` is the picture before disturbance, where there was one.
 
     `hopeless` rows had lost their label before any disturbance: they were not disturbed, and are there to be rejected.
+    `derived`: `before` are real images, which are measured and never written.
     """
 
     seeds: tuple[int, ...]
@@ -68,6 +75,7 @@ class Candidates:
     before: Tensor | None
     count: Count = field(default_factory=Count)
     hopeless: frozenset[int] = frozenset()
+    derived: bool = False
 
 
 def make_block(
@@ -77,6 +85,8 @@ def make_block(
     seeds = tuple(seed_of(run_seed, lot, attempt, row) for row in range(block))
     count = Count()
     label = torch.full((block,), class_index, dtype=torch.int64, device=parts.device)
+    if recipe.depth is not None:
+        return _from_real(parts, recipe, seeds, (run_seed, lot, attempt), class_index, count)
     if recipe.mode == "select" and recipe.guidance in TWO_STAGES:
         preview, chosen = _select(parts, recipe, label, (run_seed, lot, attempt), count)
         return Candidates(chosen, _decode(parts, recipe, _plain(parts, recipe, label, count), chosen), preview, count)
@@ -105,6 +115,29 @@ def _keeping(parts: Parts, recipe: Recipe, before: Tensor, class_index: int) -> 
     return torch.nonzero(logits_of(parts.judge, before).argmax(-1) == class_index)[:, 0].tolist()
 
 
+def _from_real(
+    parts: Parts, recipe: Recipe, seeds: tuple[int, ...], where: tuple[int, int, int], class_index: int, count: Count
+) -> Candidates:
+    """Real images of the class, each back towards its noise and decoded again under the pull."""
+    if parts.real is None or recipe.depth is None:
+        raise ValueError("a depth needs real images")
+    run_seed, lot, attempt = where
+    numbers = [attempt * len(seeds) + row for row in range(len(seeds))]
+    picked = deriving.chosen(parts.real.label, class_index, run_seed, lot, numbers)
+    before = parts.real.x0[[index for index, _ in picked]]
+    after, rows = before.clone(), _keeping(parts, recipe, before, class_index)
+    if rows:
+        label = torch.full((len(rows),), class_index, dtype=torch.int64, device=parts.device)
+        noise = Noise([seeds[row] for row in rows], parts.shape, parts.device)
+        grid = deriving.tail(parts.model.process, recipe.steps, recipe.depth)
+        plain, renoise = _invertible(parts, recipe, label, count)
+        x = deriving.noised(plain, before[rows], grid, renoise)
+        x = deriving.freshened(x, before[rows], grid[0], [picked[row][1] for row in rows], noise.draw)
+        pulled = guided(plain, _pull(parts, recipe, label, count))
+        after[rows] = _finite(deriving.decoded(pulled, x, grid, renoise)).clamp(-1, 1)
+    return Candidates(seeds, after, before, count, frozenset(range(len(seeds))) - frozenset(rows), derived=True)
+
+
 class Recorded:
     """A denoiser that keeps its answers above a noise level, in order, so that a second decode of the same noise repeats them."""
 
@@ -131,28 +164,41 @@ class Recorded:
         return denoise
 
 
+def _counted(parts: Parts, model: Model, cond: Cond, count: Count) -> Denoise:
+    bound = model.bind(cond)
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        count.evaluations += len(x)
+        with bf16(parts.device):
+            return bound(x, sigma)
+
+    return denoise
+
+
+def _invertible(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> tuple[Denoise, Denoise | None]:
+    """(denoiser, what CFG++ renoises by): at a scale of 1 the condition alone."""
+    cond, null = (_counted(parts, parts.model, Cond(y), count) for y in (label, torch.full_like(label, NULL)))
+    if recipe.scale == 1:
+        return lambda x, sigma: cond(x, sigma).clamp(-1, 1), None
+    pair = deriving.Pair(
+        lambda x, sigma: cond(x, sigma).clamp(-1, 1), lambda x, sigma: null(x, sigma).clamp(-1, 1), recipe.scale
+    )
+    return pair.denoise, pair.renoise
+
+
 def _plain(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Denoise:
     """Condition, classifier-free guidance or autoguidance, and the data's range bound into one denoiser."""
-
-    def counted(model: Model, cond: Cond) -> Denoise:
-        bound = model.bind(cond)
-
-        def denoise(x: Tensor, sigma: float) -> Tensor:
-            count.evaluations += len(x)
-            with bf16(parts.device):
-                return bound(x, sigma)
-
-        return denoise
-
     scale = 1.0 if recipe.guidance == "none" else recipe.scale
     between = recipe.scale_between or EVERYWHERE
     if recipe.guidance == "auto":
         if parts.weak is None:
             raise ValueError("autoguidance needs a weak model")
-        both = autoguidance(counted(parts.model, Cond(label)), counted(parts.weak, Cond(label)), scale, between)
+        strong, weak = (_counted(parts, model, Cond(label), count) for model in (parts.model, parts.weak))
+        both = autoguidance(strong, weak, scale, between)
     else:
         null = Cond(torch.full_like(label, NULL))
-        both = cfg(counted(parts.model, Cond(label)), counted(parts.model, null), scale, between)
+        wanted, none = (_counted(parts, parts.model, cond, count) for cond in (Cond(label), null))
+        both = cfg(wanted, none, scale, between)
     # Clipped after guidance, and alike in every stage: the data lies in [-1, 1], so its mean at any noise level does too.
     return lambda x, sigma: both(x, sigma).clamp(-1, 1)
 
@@ -170,14 +216,30 @@ def _pull(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Pull:
 def _score(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Score:
     if parts.guide is None:
         raise ValueError(f"guidance {recipe.guidance} needs a classifier")
-    guide, term = parts.guide.requires_grad_(False), TERMS[TERM_OF[recipe.guidance]]
+    name = TERM_OF[recipe.guidance]
+    nets = [net.requires_grad_(False) for net in (_members(parts) if name in OF_MEMBERS else (parts.guide,))]
 
     def score(x: Tensor, sigma: float) -> Tensor:
-        count.gradients += len(x)
+        count.gradients += len(x) * len(nets)
         level = CLEAN if recipe.on == "x0" else sigma  # a denoised image is judged as a finished one
-        return term(guide(x, x.new_full((len(x),), level)), label)
+        logits = [net(x, x.new_full((len(x),), level)) for net in nets]
+        return TERMS[name](torch.stack(logits) if name in OF_MEMBERS else logits[0], label)
 
     return score
+
+
+def _members(parts: Parts) -> tuple[Classifier, ...]:
+    if len(parts.members) < 2:
+        raise ValueError("disagreement needs the guide's siblings")
+    return parts.members
+
+
+def _measured(parts: Parts, name: str, x0: Tensor, label: Tensor) -> Tensor:
+    """(B,) the measure `name` of finished pictures, by the guide, or by it and its siblings."""
+    assert parts.guide is not None
+    if name in OF_MEMBERS:
+        return TERMS[name](torch.stack([logits_of(net, x0) for net in _members(parts)]), label)
+    return TERMS[name](logits_of(parts.guide, x0), label)
 
 
 def _decode(parts: Parts, recipe: Recipe, denoise: Denoise, seeds: Sequence[int], steps: int | None = None) -> Tensor:
@@ -186,9 +248,13 @@ def _decode(parts: Parts, recipe: Recipe, denoise: Denoise, seeds: Sequence[int]
     x = noise.draw() * grid[0]
     for step in SAMPLERS[recipe.sampler](denoise, x, grid, randn_like=noise.like, **recipe.knobs):
         x = step
+    return _finite(x).clamp(-1, 1)
+
+
+def _finite(x: Tensor) -> Tensor:
     if not bool(torch.isfinite(x).all()):
         raise FloatingPointError("an image came out with values that are not finite")
-    return x.clamp(-1, 1)
+    return x
 
 
 def _select(
@@ -197,14 +263,14 @@ def _select(
     """For each row the hardest of `recipe.candidates` previews that keep the label; (the row's first preview, the chosen seeds)."""
     if parts.guide is None or parts.judge is None:
         raise ValueError("--mode select needs a classifier and a judge")
-    block, term = len(label), TERMS[TERM_OF[recipe.guidance]]
+    block, name = len(label), TERM_OF[recipe.guidance]
     seeds, hardness, kept, first = [], [], [], None
     for k in range(recipe.candidates):
         mine = [seed_of(*where, k * block + row) for row in range(block)]
         preview = _decode(parts, recipe, _plain(parts, recipe, label, count), mine, min(PREVIEW_STEPS, recipe.steps))
         first = preview if first is None else first
         seeds.append(mine)
-        hardness.append(term(logits_of(parts.guide, preview), label))
+        hardness.append(_measured(parts, name, preview, label))
         kept.append(logits_of(parts.judge, preview).argmax(-1) == label)
     hard, keeps = torch.stack(hardness), torch.stack(kept)
     allowed = keeps & (hard <= torch.quantile(hard.flatten().float(), CAP))
@@ -213,9 +279,11 @@ def _select(
     return first, tuple(seeds[k][row] for row, k in enumerate(best))
 
 
-def measures(net: Classifier, x0: Tensor, class_index: int) -> list[dict[str, float]]:
-    """How unsure `net` is about each picture: entropy (nats), margin, least confidence, logit gap."""
-    logits = logits_of(net, x0)
+def measures(parts: Parts, x0: Tensor, class_index: int, guidance: str) -> list[dict[str, float]]:
+    """How unsure the guide is about each picture: entropy (nats), margin, least confidence, logit gap; disagreement if it was followed."""
+    if parts.guide is None:
+        raise ValueError("measures need a guide")
+    logits = logits_of(parts.guide, x0)
     label = torch.full((len(x0),), class_index, dtype=torch.int64, device=x0.device)
     columns = {
         "entropy": TERMS["entropy"](logits, label),
@@ -223,6 +291,8 @@ def measures(net: Classifier, x0: Tensor, class_index: int) -> list[dict[str, fl
         "least_confidence": TERMS["least-confidence"](logits, label),
         "logit_gap": logit_gap(logits, label),
     }
+    if (followed := TERM_OF.get(guidance, "")) in OF_MEMBERS:
+        columns[followed] = _measured(parts, followed, x0, label)
     return [{name: round(float(values[i]), 6) for name, values in columns.items()} for i in range(len(x0))]
 
 
@@ -240,7 +310,8 @@ def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
 
     unsure = Unsure(ClassifierSettings(1, 2, 0.5, width=8, widths=(1,))).eval()
     nothing = Model(Nothing(), process)
-    parts = Parts(nothing, unsure, unsure, shape, 0.5, torch.device("cpu"), nothing)
+    real = Pictures(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))
+    parts = Parts(nothing, unsure, unsure, shape, 0.5, torch.device("cpu"), nothing, (unsure,) * MEMBERS, real)
     every = recipe.model_copy(update={"filters": recipe.filters.model_copy(update={"label": False})})
     count = make_block(parts, every, run_seed=0, lot=0, attempt=0, block=1, class_index=0).count
     return count.evaluations, count.gradients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +14,7 @@ from mgdm_cli.data.codecs import codec_of, encode, settled
 from mgdm_cli.data.dataset import Dataset, picture_path
 from mgdm_cli.data.image import Image
 from mgdm_cli.data.manifest import Entry, Measures, Rejected
-from mgdm_cli.data.plan import Lot, Plan, block_name
+from mgdm_cli.data.plan import Lot, Plan, Recipe, block_name
 
 from .decoding import Candidates, Parts, make_block, measures
 from .gates import Gates, Verdict, detail
@@ -45,11 +46,23 @@ class Made:
 
 
 def carry_out(works: Works, dataset: Dataset) -> Iterator[Made]:
-    """Make every block that is not proven yet. What is yielded is on the disk."""
-    for lot in dataset.lots:
-        earlier = _accepted_before(works, dataset, lot)
-        while dataset.wants(lot):
-            yield _one_block(works, dataset, lot, len(dataset.blocks(lot)), earlier)
+    """Make every block that is not proven yet. What is yielded is on the disk; it got there while the next block was made."""
+    with ThreadPoolExecutor(1) as disk:  # left in any way, it waits for the write that has begun
+        writing: Future[Made] | None = None
+        for lot in dataset.lots:
+            earlier = _accepted_before(works, dataset, lot)
+            attempt, have = len(dataset.blocks(lot)), dataset.accepted(lot)
+            while have < lot.quota and attempt < works.plan.max_attempts:
+                block = _judged(works, lot, attempt, earlier)
+                files: dict[str, bytes] = {}
+                accepted, rejected = _rows(works, block, files, first=have, room=lot.quota - have)
+                del earlier[block.earlier + len(accepted) :]
+                if writing is not None:
+                    yield writing.result()
+                writing = disk.submit(_commit, dataset, block, files, accepted, rejected)
+                attempt, have = attempt + 1, have + len(accepted)
+        if writing is not None:
+            yield writing.result()
 
 
 def remake(works: Works, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
@@ -76,31 +89,38 @@ def _candidates(works: Works, lot: Lot, attempt: int) -> Candidates:
     )
 
 
-def _one_block(works: Works, dataset: Dataset, lot: Lot, attempt: int, earlier: list[Tensor]) -> Made:
-    made = _candidates(works, lot, attempt)
+def _judged(works: Works, lot: Lot, attempt: int, earlier: list[Tensor]) -> _Block:
+    """A block with its verdicts; details of what passed are added to `earlier`."""
+    made, before = _candidates(works, lot, attempt), len(earlier)
     images = [_stored(works.frame, x0) for x0 in made.after]
     # Judged as written: rounding to the stored type is part of the picture, and a resumed run can read it back.
     seen = torch.stack([works.frame.to_tensor(image) for image in images]).to(works.parts.device)
-    room = lot.quota - dataset.accepted(lot)
-    verdicts = works.gates.check(seen, lot.class_index, kept := list(earlier), made.hopeless)
-    block = _Block(
+    verdicts = works.gates.check(seen, lot.class_index, earlier, made.hopeless)
+    return _Block(
         lot, attempt, made, images, verdicts,
         before=_sized(works, made.before, len(images), lot.class_index),
         after=_sized(works, made.after, len(images), lot.class_index),
+        earlier=before,
     )  # fmt: skip
-    files: dict[str, bytes] = {}
-    accepted, rejected = _rows(works, block, files, first=dataset.accepted(lot), room=room)
-    earlier[:] = kept[: len(earlier) + len(accepted)]
+
+
+def _commit(
+    dataset: Dataset, block: _Block, files: dict[str, bytes], accepted: list[Entry], rejected: list[Rejected]
+) -> Made:
+    count = block.made.count
     dataset.commit(
-        lot, attempt, files=files, accepted=accepted, rejected=rejected,
-        evaluations=made.count.evaluations, gradients=made.count.gradients,
+        block.lot, block.attempt, files=files, accepted=accepted, rejected=rejected,
+        evaluations=count.evaluations, gradients=count.gradients,
     )  # fmt: skip
-    return Made(lot, attempt, len(accepted), len(rejected), made.count.evaluations, made.count.gradients)
+    return Made(block.lot, block.attempt, len(accepted), len(rejected), count.evaluations, count.gradients)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One block on its way to the folder. `before` and `after` are the guide's measures, row by row."""
+    """One block on its way to the folder. `before` and `after` are the guide's measures, row by row.
+
+    `earlier`: how many images of the lot had been accepted, or would have been, before it.
+    """
 
     lot: Lot
     attempt: int
@@ -109,12 +129,13 @@ class _Block:
     verdicts: list[Verdict]
     before: list[Measures | None]
     after: list[Measures | None]
+    earlier: int
 
 
 def _sized(works: Works, x0: Tensor | None, rows: int, class_index: int) -> list[Measures | None]:
     if works.parts.guide is None or x0 is None:
         return [None] * rows
-    return [Measures(**row) for row in measures(works.parts.guide, x0, class_index)]
+    return [Measures(**row) for row in measures(works.parts, x0, class_index, works.plan.recipe.guidance)]
 
 
 def _rows(
@@ -131,7 +152,7 @@ def _rows(
         rank = first + len(accepted)
         entry, data = _entry(works, block, row, rank)
         files[entry.path] = data
-        if block.made.before is not None and rank < PICTURES:
+        if block.made.before is not None and not block.made.derived and rank < PICTURES:
             name = picture_path(lot, block.attempt, f"{entry.id}-before.png")
             files[name] = picture(works, _stored(works.frame, block.made.before[row]), lot, rank)
         accepted.append(entry)
@@ -141,7 +162,9 @@ def _rows(
 def _reject(works: Works, block: _Block, row: int, files: dict[str, bytes]) -> Rejected:
     lot, verdict = block.lot, block.verdicts[row]
     name: str | None = None
-    if verdict.reason is not None and block.attempt * works.plan.block + row < PICTURES:
+    # What came from a real image and was refused may be that image: no picture of it is kept.
+    shown = not block.made.derived and block.attempt * works.plan.block + row < PICTURES
+    if verdict.reason is not None and shown:
         name = picture_path(lot, block.attempt, f"rejected-{row:03d}.png")
         files[name] = picture(works, block.images[row], lot, 0)
     return Rejected(
@@ -165,7 +188,6 @@ def _entry(works: Works, block: _Block, row: int, rank: int) -> tuple[Entry, byt
     image, verdict = block.images[row], block.verdicts[row]
     form = image.form
     data = encode(image, plan.mark(lot, rank))
-    staged = block.made.before is not None
     entry = Entry(
         id=plan.image_id(lot, rank),
         path=plan.image_path(lot, rank),
@@ -184,7 +206,7 @@ def _entry(works: Works, block: _Block, row: int, rank: int) -> tuple[Entry, byt
         steps=recipe.steps,
         guidance=recipe.guidance,
         strength=recipe.strength,
-        stage=("selected" if recipe.mode == "select" else "disturbed") if staged else "generated",
+        stage=_stage(block.made, recipe),
         before=block.before[row],
         after=block.after[row],
         label_kept=verdict.kept,
@@ -199,6 +221,14 @@ def _entry(works: Works, block: _Block, row: int, rank: int) -> tuple[Entry, byt
         sop_instance_uid=_uid(works, lot, rank),
     )
     return entry, data
+
+
+def _stage(made: Candidates, recipe: Recipe) -> str:
+    if made.derived:
+        return "derived"
+    if made.before is None:
+        return "generated"
+    return "selected" if recipe.mode == "select" else "disturbed"
 
 
 def _uid(works: Works, lot: Lot, rank: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from math import ceil
@@ -11,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 
 from mgdm_cli import __version__
 from mgdm_cli.data.codecs import output_form, suffix
@@ -18,12 +20,13 @@ from mgdm_cli.data.folder import learnt
 from mgdm_cli.data.manifest import InputRow
 from mgdm_cli.data.plan import LOT, Allotment, Filters, Machine, Models, Plan, Recipe, Statement, cut
 from mgdm_cli.data.splits import patient_key
+from mgdm_cli.diffusion.guidance import OF_MEMBERS
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
 from . import weights
-from .decoding import GUIDANCE, TWO_STAGES, UNSTAGED, Parts
+from .decoding import GUIDANCE, TERM_OF, TWO_STAGES, UNSTAGED, Parts
 from .device import describe
 from .gates import Gates
 from .generation import Works
@@ -50,8 +53,10 @@ def recipe_of(
     temperature: float | None,
     filters: Filters,
     on: Literal["x", "x0"] = "x",
+    depth: float | None = None,
+    siblings: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe in these words. Raises UsageError for names that are on no menu."""
+    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError for names that are on no menu."""
     for flag, name, menu in (("--guidance", guidance, GUIDANCE), ("--sampler", sampler, tuple(SAMPLERS))):
         if name not in menu:
             raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
@@ -61,14 +66,38 @@ def recipe_of(
     if guidance not in ("none", "auto") and scale != 1 and settings.train.drop_label == 0:
         raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
     staged = guidance not in UNSTAGED
+    if depth is not None:
+        _can_derive(guidance, strength, mode, scale, sampler, filters)
+    extra: dict[str, JsonValue] = {} if depth is None else {"depth": depth}
+    if TERM_OF.get(guidance) in OF_MEMBERS:
+        extra["siblings"] = list(siblings)
     return Recipe(
         process=settings.process, sampler=sampler, steps=steps, knobs=knobs,
         scale=1.0 if guidance == "none" else scale, scale_between=scale_between,
         guidance=guidance, strength=strength if staged else 0.0, between=between if staged else None,
         on=on if staged else "x",
         mode="select" if mode == "select" else "guide", candidates=candidates if mode == "select" else 1,
-        temperature=temperature, filters=filters,
+        temperature=temperature, filters=filters, extra=extra,
     )  # fmt: skip
+
+
+def _can_derive(guidance: str, strength: float, mode: str, scale: float, sampler: str, filters: Filters) -> None:
+    """Raises UsageError for what does not go with images made from real ones."""
+    if guidance in UNSTAGED or strength == 0:
+        raise UsageError(
+            "--source real: without a classifier's pull the real images themselves would come back",
+            "Use --guidance uncertainty and a --strength above 0.",
+        )
+    if filters.copy_alpha is None or not filters.label:
+        raise UsageError("--source real: the gates cannot be switched off", "Leave --no-filters out.")
+    if mode == "select":
+        raise UsageError("--source real: there are no seeds to select from", "Use --mode guide.")
+    if scale > 1:
+        raise UsageError(
+            f"--scale {scale:g}: from real images the scale is that of CFG++, below 1; at 1 it is off", "Leave it out."
+        )
+    if sampler != "ddim":
+        raise UsageError(f"--sampler {sampler}: real images are inverted and decoded by ddim", "Leave it out.")
 
 
 def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
@@ -82,7 +111,7 @@ def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
 
 
 def default_block(device: torch.device) -> int:
-    """Candidates computed as one batch."""
+    """Candidates computed as one batch. On a CPU 16 are a little cheaper each, but of every lot up to a block is made in vain."""
     return 8 if device.type == "cpu" else 64
 
 
@@ -139,6 +168,15 @@ def copy_gate(prepared: Prepared, *, alpha: float) -> tuple[CopyScorer, Calibrat
     patients = [patient_key(record) for record in prepared.splits.train]
     scorer = CopyScorer(np.ascontiguousarray(train), groups=patients)
     return scorer, calibrate(scorer, holdout, alpha=alpha)
+
+
+def require_copy_gate(gate: tuple[CopyScorer, Calibration] | None) -> None:
+    """Raises BadInput where images made from real ones could not be held against them."""
+    if gate is None or gate[1].threshold.value is None:
+        why = gate[1].threshold.reason if gate else "it is off"
+        raise BadInput(
+            f"--source real: the copy gate is needed, and {why}", "Give more images, or leave --source real out."
+        )
 
 
 def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopyScorer, Calibration] | None) -> Works:

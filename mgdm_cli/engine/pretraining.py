@@ -29,11 +29,23 @@ from .classifying import (
     train_classifier,
 )
 from .preparing import Prepared, pictures
-from .run import DENOISER, GUIDE, JUDGE, LOG, WEAK, RunSettings, denoiser_header, first_weights, new_classifier
+from .run import (
+    DENOISER,
+    GUIDE,
+    JUDGE,
+    LOG,
+    SIBLINGS,
+    WEAK,
+    RunSettings,
+    denoiser_header,
+    first_weights,
+    new_classifier,
+)
 from .training import Tick, TrainState, begin, finished, train
 from .warp import WarpSettings
 
 CLASSIFIER_WARP = WarpSettings(probability=0.5)
+SIBLING_SALT = 1009  # keeps their seeds apart from the guide's and the judge's
 KEEP = 2  # checkpoints
 WEAK_SHARE = 1 / 8  # of the training: when the weak model is put aside
 _CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.safetensors")
@@ -41,7 +53,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.safetensors")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened while a run was trained: `what` is "guide", "judge", "denoiser" or "note".
+    """Something that happened while a run was trained: `what` is "guide", "judge", a sibling, "denoiser" or "note".
 
     Without a loss and a note: training begins, and `seen` were consumed before.
     """
@@ -63,22 +75,45 @@ def pretrain(
     folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, *, save_every: float = 300.0
 ) -> Iterator[Event]:
     """Train what the run still lacks. The same settings give the same weights, however often this was interrupted."""
-    halves = folds(prepared.splits.train, 2, seed=settings.train.seed)
-    holdout = pictures(prepared, prepared.splits.holdout, device)
     for index, (name, file, between) in enumerate((("guide", GUIDE, NOISE_AWARE), ("judge", JUDGE, NEARLY_CLEAN))):
         if not (folder / file).is_file():
             seed = settings.train.seed + 11 * (index + 1)
             classify = ClassifySettings(settings.classifier_seen, between, seed=seed, told=name == "guide")
-            net = new_classifier(settings, device, seed=classify.seed)
-            data = pictures(prepared, halves[index], device)
-            for tick in train_classifier(net, data, classify, warp=CLASSIFIER_WARP):
-                yield Event(name, tick.seen, settings.classifier_seen, tick.loss)
-            temperature, able = calibrate(net, holdout), skill(net, holdout)
-            save_classifier(folder / file, net, {"accuracy": [able.accuracy, able.lo, able.hi], "chance": able.chance})
-            note = f"holdout balanced accuracy {able.accuracy:.2f} [{able.lo:.2f}, {able.hi:.2f}], temperature {temperature:.2f}"
-            yield Event(name, settings.classifier_seen, settings.classifier_seen, note=note)
+            yield from _classifier(folder / file, name, prepared, settings, device, classify, half=index)
     if not (folder / DENOISER).is_file():
         yield from _denoiser(folder, prepared, prepared.splits.train, settings, device, save_every)
+
+
+def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> Iterator[Event]:
+    """Train what the run lacks of the guide's siblings: the same net on the same half of the patients, from other seeds.
+
+    Only `--guidance disagreement` asks for them (deep ensemble: Lakshminarayanan et al. 2017). Masks of the one guide's dropout would cost
+    nothing, but on held-out ultrasound their disagreement told its mistakes no better than chance.
+    """
+    for index, file in enumerate(SIBLINGS, start=1):
+        if not (folder / file).is_file():
+            seed = settings.train.seed + 11 + SIBLING_SALT * index
+            classify = ClassifySettings(settings.classifier_seen, NOISE_AWARE, seed=seed)
+            yield from _classifier(
+                folder / file, f"guide's sibling {index}", prepared, settings, device, classify, half=0
+            )
+
+
+def _classifier(
+    path: Path, name: str, prepared: Prepared, settings: RunSettings, device: torch.device, classify: ClassifySettings, *, half: int
+) -> Iterator[Event]:  # fmt: skip
+    """One classifier of half the training patients, calibrated and tested on the holdout, and saved."""
+    records = folds(prepared.splits.train, 2, seed=settings.train.seed)[half]
+    data, holdout = pictures(prepared, records, device), pictures(prepared, prepared.splits.holdout, device)
+    net = new_classifier(settings, device, seed=classify.seed)
+    for tick in train_classifier(net, data, classify, warp=CLASSIFIER_WARP):
+        yield Event(name, tick.seen, settings.classifier_seen, tick.loss)
+    temperature, able = calibrate(net, holdout), skill(net, holdout)
+    save_classifier(path, net, {"accuracy": [able.accuracy, able.lo, able.hi], "chance": able.chance})
+    note = (
+        f"holdout balanced accuracy {able.accuracy:.2f} [{able.lo:.2f}, {able.hi:.2f}], temperature {temperature:.2f}"
+    )
+    yield Event(name, settings.classifier_seen, settings.classifier_seen, note=note)
 
 
 def _denoiser(

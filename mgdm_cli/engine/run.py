@@ -21,6 +21,7 @@ from mgdm_cli.nets.unet import UNet, UNetSettings
 from . import bases, weights
 from .classifying import load_classifier
 from .decoding import Parts
+from .device import computes_in_bf16
 from .preparing import Frame
 from .training import TrainSettings
 from .warp import WarpSettings
@@ -33,6 +34,7 @@ SETTINGS, DENOISER, WEAK, GUIDE, JUDGE, LOG = (
     "judge.safetensors",
     "log.jsonl",
 )
+SIBLINGS = ("guide-2.safetensors", "guide-3.safetensors")  # the guide's siblings, where a guidance asked for them
 
 
 class RunSettings(BaseModel):
@@ -79,6 +81,14 @@ def new_model(settings: RunSettings, device: torch.device) -> Model:
     torch.manual_seed(settings.train.seed)
     net = UNet(settings.unet).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(net, PROCESSES[settings.process](sigma_data=settings.sigma_data, **settings.process_settings))
+
+
+def for_inference(model: Model, device: torch.device) -> Model:
+    """The model without gradients; its weights in the type that it computes in, or autocast would convert them in every evaluation."""
+    model.requires_grad_(False).eval()
+    if computes_in_bf16(device):
+        model.net.to(torch.bfloat16)
+    return model
 
 
 def first_weights(settings: RunSettings, device: torch.device) -> Model:
@@ -132,14 +142,15 @@ def load_parts(folder: Path, settings: RunSettings, device: torch.device) -> tup
         )
     model = new_model(settings, device)
     model.net.load_state_dict(tensors)
-    model.requires_grad_(False).eval()
+    for_inference(model, device)
     guide, _ = load_classifier(folder / GUIDE, device)
     judge, _ = load_classifier(folder / JUDGE, device)
-    hashes = {
-        name: sha256_file(folder / file) for name, file in (("denoiser", DENOISER), ("guide", GUIDE), ("judge", JUDGE))
-    }
+    siblings = [name for name in SIBLINGS if (folder / name).is_file()]
+    found = (("denoiser", DENOISER), ("guide", GUIDE), ("judge", JUDGE), *((name, name) for name in siblings))
+    hashes = {name: sha256_file(folder / file) for name, file in found}
     weak = _weak(folder, settings, device, header.get("weak"))
-    return Parts(model, guide, judge, settings.shape, settings.sigma_data, device, weak), hashes
+    members = (guide, *(load_classifier(folder / name, device)[0] for name in siblings))
+    return Parts(model, guide, judge, settings.shape, settings.sigma_data, device, weak, members), hashes
 
 
 def _weak(folder: Path, settings: RunSettings, device: torch.device, sha256: str | None) -> Model | None:
@@ -150,7 +161,7 @@ def _weak(folder: Path, settings: RunSettings, device: torch.device, sha256: str
         raise BadInput(f"model: {WEAK}: is not the one this denoiser was trained with", "Restore the folder.")
     model = new_model(settings, device)
     model.net.load_state_dict(weights.load(folder / WEAK)[0])
-    return model.requires_grad_(False).eval()
+    return for_inference(model, device)
 
 
 def denoiser_header(settings: RunSettings, **more: Any) -> dict[str, Any]:

@@ -18,8 +18,10 @@ import torch
 from mgdm_cli.commands import augment, merge, sample, verify
 from mgdm_cli.commands.augment import Wanted
 from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.folder import read_pixels, scan
 from mgdm_cli.data.manifest import load, load_rejected
+from mgdm_cli.engine.run import SIBLINGS
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 from tests.tiny import drain, tiny_run, tiny_set, tree, two_threads
 
@@ -294,3 +296,19 @@ def test_names_on_no_menu_are_refused(ground: tuple[Source, Path], tmp_path: Pat
         make(ground, tmp_path / "out", loose(guidance="entropie"))
     with pytest.raises(UsageError, match="--sampler"):
         make(ground, tmp_path / "out", loose(sampler="plms"))
+
+
+def test_the_guides_siblings_are_trained_once_and_belong_to_the_plan(
+    ground: tuple[Source, Path], tmp_path: Path
+) -> None:
+    out = make(ground, tmp_path / "out", loose(n=4, guidance="disagreement"))
+    siblings = [ground[1] / name for name in SIBLINGS]
+    hashes = [sha256_file(path) for path in siblings]
+    assert len(set(hashes)) == 2
+    plan = json.loads((out / "plan.json").read_bytes())
+    assert plan["recipe"]["extra"]["siblings"] == hashes
+    assert all(e.before and e.before.disagreement is not None for e in load(out))
+    make(ground, out, loose(n=4, guidance="disagreement"))
+    assert [sha256_file(path) for path in siblings] == hashes
+    again = verify.run(out, regenerate=1, remake=lambda *args: verify.remake_with(ground[1], None, *args))
+    assert again.exit_code == 0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mgdm_cli.diffusion.exact import gaussian
-from mgdm_cli.diffusion.guidance import TERMS, Pull, autoguidance, cfg, gap, guided, logit_gap
+from mgdm_cli.diffusion.guidance import TERMS, Pull, autoguidance, cfg, disagreement, gap, guided, logit_gap
 from mgdm_cli.diffusion.process import edm
 from mgdm_cli.diffusion.samplers import heun
 from mgdm_cli.diffusion.types import Denoise
@@ -151,3 +151,19 @@ def test_a_pull_on_x0_never_asks_the_denoiser_for_a_gradient() -> None:
     assert torch.allclose(found, x0 + 0.5 * sigma**2 * -2 * (x0 - 0.7), atol=1e-6)
     on_x = guided(denoise, Pull(score, 0.5, on="x"))(x, sigma)
     assert not torch.allclose(found, on_x)
+
+
+def test_disagreement_is_what_the_members_would_tell_each_other() -> None:
+    """Sure of different classes: ln 2. Alike, however unsure: 0. In between: entropy of the mean less the mean entropy."""
+    label = torch.zeros(3, dtype=torch.int64)
+    one = torch.tensor([[50.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    other = torch.tensor([[0.0, 50.0], [0.0, 0.0], [0.0, 2.0]])
+    found = disagreement(torch.stack([one, other]), label)
+    assert float(found[0]) == pytest.approx(0.6931, abs=1e-4)
+    assert float(found[1]) == pytest.approx(0.0, abs=1e-6)
+    p = torch.stack([one, other]).softmax(-1)[:, 2]
+
+    def entropy(q: Tensor) -> Tensor:
+        return -(q * q.log()).sum(-1)
+
+    assert float(found[2]) == pytest.approx(float(entropy(p.mean(0)) - entropy(p).mean()), abs=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,9 +75,26 @@ def test_the_second_stage_raises_the_measure_it_follows(parts: Parts) -> None:
     assert parts.guide is not None
     made = block(parts, RECIPE.model_copy(update={"strength": 0.5}), size=8)
     assert made.before is not None
-    before = [m["entropy"] for m in decoding.measures(parts.guide, made.before, 1)]
-    after = [m["entropy"] for m in decoding.measures(parts.guide, made.after, 1)]
+    before = [m["entropy"] for m in decoding.measures(parts, made.before, 1, "entropy")]
+    after = [m["entropy"] for m in decoding.measures(parts, made.after, 1, "entropy")]
     assert sum(after) > sum(before)
+
+
+def test_disagreement_is_followed_through_all_members(parts: Parts) -> None:
+    assert parts.guide is not None
+    assert parts.judge is not None
+    recipe = RECIPE.model_copy(update={"guidance": "disagreement", "strength": 0.5})
+    with pytest.raises(ValueError, match="siblings"):
+        block(parts, recipe)
+    three = replace(parts, members=(parts.guide, parts.judge, parts.guide))  # a stand-in for siblings
+    made = block(three, recipe, size=8)
+    assert made.before is not None
+    assert cost(recipe, parts.model.process) == (made.count.evaluations // 8, made.count.gradients // 8)
+    before, after = (
+        sum(m["disagreement"] for m in decoding.measures(three, x0, 1, "disagreement"))
+        for x0 in (made.before, made.after)
+    )
+    assert after > before
 
 
 def test_an_image_without_its_label_is_not_disturbed(parts: Parts) -> None:

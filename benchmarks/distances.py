@@ -1,0 +1,93 @@
+"""What several benchmarks share: drawing images from a model, and how far they lie from real ones, with intervals.
+
+Distances are taken in the features of the first of the two cross-fitted judges of `mgdm evaluate`, to real images that it never saw; the
+share of images whose class is seen comes from both. The judges are trained once and kept in a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.data.plan import seed_of
+from mgdm_cli.engine import judging
+from mgdm_cli.engine.preparing import Prepared
+from mgdm_cli.metrics.fidelity import frechet, kernel_distance, with_interval
+from mgdm_cli.metrics.labels import wilson
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """The judges, and the features (N, F) and patients (N,) of the real images that the first one never saw."""
+
+    found: judging.Judges
+    real: np.ndarray
+    patients: tuple[str, ...]
+
+    def of(self, x0: Tensor, label: np.ndarray) -> dict[str, Any]:
+        """Distances and class agreement of images x0 (N, C, H, W) of these classes (N,)."""
+        ours = judging.features_of(self.found.nets[0], x0)
+        seen = judging.judged(self.found, x0).argmax(1) == label
+        return {
+            "images": len(label),
+            "class_seen": round(float(seen.mean()), 3),
+            "class_seen_interval": [round(v, 3) for v in wilson(int(seen.sum()), len(seen))],
+            "kernel_distance": asdict(with_interval(kernel_distance, self.real, ours, groups=self.patients)),
+            "frechet": asdict(with_interval(frechet, self.real, ours, groups=self.patients)),
+        }
+
+
+def add_source(parser: argparse.ArgumentParser, *, judges: bool = True) -> None:
+    """The options that say which real images, and where the judges are kept."""
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out what cannot be used, as mgdm train --skip-bad"
+    )
+    parser.add_argument("--size")
+    parser.add_argument("--patient-regex")
+    if judges:
+        parser.add_argument("--work", type=Path, required=True, help="folder for the judges")
+
+
+def source_of(asked: argparse.Namespace) -> Prepared:
+    """The set that `add_source`'s options name."""
+    return prepare(
+        Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad),
+        seed=0,
+    )
+
+
+def gauge(prepared: Prepared, work: Path) -> Gauge:
+    """Trains the judges that `work` lacks."""
+    work.mkdir(parents=True, exist_ok=True)
+    found = next(e for e in judging.judges(work, prepared, CPU) if isinstance(e, judging.Judges))
+    real, _, patients = judging.real_space(found, prepared, CPU)
+    return Gauge(found, real, patients)
+
+
+def blocks(classes: int, per_class: int, block: int) -> Iterator[tuple[int, list[int]]]:
+    """(class index, seeds of one block), class by class; every benchmark draws from the same seeds."""
+    for class_index in range(classes):
+        for attempt in range(-(-per_class // block)):
+            rows = range(min(block, per_class - attempt * block))
+            yield class_index, [seed_of(3, class_index, attempt, row) for row in rows]
+
+
+def told(row: dict[str, Any]) -> str:
+    """Distances in a line."""
+    near, far = row["kernel_distance"], row["frechet"]
+    line = f"kernel distance {near['value']:.4f} [{near['lo']:.4f}, {near['hi']:.4f}] (real {near['baseline']:.4f})"
+    if far["value"] is not None:
+        line += f", Frechet {far['value']:.2f} [{far['lo']:.2f}, {far['hi']:.2f}] (real {far['baseline']:.2f})"
+    return line + f", class seen {row['class_seen']} {row['class_seen_interval']}"
