@@ -32,6 +32,7 @@ from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.engine.decoding import Parts, make_block
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
+from mgdm_cli.errors import PARTIAL
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
@@ -96,8 +97,9 @@ def whole(asked: argparse.Namespace, n: int, workers: int) -> dict[str, Any]:
         ]
         for process in running:
             _, status, used = os.wait4(process.pid, 0)
-            if os.waitstatus_to_exitcode(status) != 0:
-                raise RuntimeError(f"augment ended with {os.waitstatus_to_exitcode(status)}")
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode not in (0, PARTIAL):
+                raise RuntimeError(f"augment ended with {process.returncode}")
             peaks.append(used.ru_maxrss / MEGABYTE)
         wall = time.monotonic() - started
         runs = [json.loads((out / "run.json").read_bytes()) for out in outs]
