@@ -7,7 +7,7 @@ One model makes the same plan in several ways: plain (`gen`), by seed selection 
 `mgdm evaluate --arms` trains the nets on real images with a balanced sampler (`real`), with duplicates (`dup`), with classical
 augmentation (`classical`) and with each of the four, at equal steps and equal numbers of images, and tests on real images that no
 model, guide, filter or calibration saw: the set's own test split, or a fifth of the patients that is set aside first.
-Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>.json.
+Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
     parser.add_argument("--n", type=int, default=300, help="images of each arm")
+    parser.add_argument(
+        "--balance", default="fill", help="of the plan; equal gives every class the same share of made images"
+    )
     parser.add_argument("--model", type=Path, help="a trained run; else one is trained within --budget")
     parser.add_argument("--budget", default="30m", help="of the training of the model")
     parser.add_argument("--seen", type=int, help="length of that training in images, instead of --budget")
@@ -96,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = with_test(asked.data, asked.out, size=asked.size, patient_regex=asked.patient_regex, seed=0)
     made = {name: asked.out / name for name in asked.made.split(",")}
     for name, folder in made.items():
-        wanted = Wanted(asked.n, **{"strength": asked.strength, **MADE[name]})
+        wanted = Wanted(asked.n, balance=asked.balance, **{"strength": asked.strength, **MADE[name]})
         augment.run(
             source, wanted, out=folder, model=asked.model, budget=None if asked.seen else asked.budget, seen=asked.seen,
             base=asked.base,
@@ -113,11 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "real": prepare(source, seed=0).counts,
         "audited": last,
         "strength": asked.strength,
+        "balance": asked.balance,
         "utility": done.document["utility"],
         "verdicts": done.document["verdicts"],
         "exit_code": done.exit_code,
     }
-    path = Path(__file__).parent / "results" / f"utility_{asked.data.name}.json"
+    path = Path(__file__).parent / "results" / f"utility_{asked.data.name}_{asked.balance}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1, sort_keys=True, default=str) + "\n")
     sys.stdout.write("\n".join(shown(done.document["utility"])) + f"\nwritten: {path}\n")
