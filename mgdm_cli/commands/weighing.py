@@ -289,6 +289,14 @@ def _arms(
     notes: tuple[str, ...] = ()
     if any(len(p.label) > counts.sum() for p in pools.values()):
         notes = ("every arm adds as many images of each class as the smallest synthetic set has",)
+    if counts.any() and not counts.all():
+        # Seen with classical augmentation too: whatever marks the added images, marks their classes.
+        without = ", ".join(name for name, n in zip(prepared.classes, counts, strict=True) if not n)
+        notes = (
+            *notes,
+            f"no image is added to {without}: a net can take the look of added images for the other classes, and err on real "
+            "ones; augment --balance equal adds to every class",
+        )
     make = {"dup": utility.duplicates, "classical": utility.classical}
     arms = [
         utility.Arm(name, None if name == "real" else make[name](bench.real, counts, seed=seed))

@@ -141,6 +141,16 @@ def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Pr
     assert all(g.verdict == "no evidence" for g in found.gains)  # one seed
 
 
+def test_a_class_without_added_images_is_told(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    """Then the look of added images marks the other classes."""
+    shutil.copytree(folder / "plain", tmp_path / "some")
+    shutil.rmtree(tmp_path / "some" / "grade0")
+    for name, told in ((folder / "plain", False), (tmp_path / "some", True)):
+        one = Asked.of(f"plain={name}", "lenet", 1, 2)
+        found = weigh(task(folder, prepared, tmp_path, one, test=folder / "test"))
+        assert any(note.startswith("no image is added to grade0") for note in found.notes) == told
+
+
 def test_without_test_images_there_is_no_table(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no test images of class grade0"):
         weigh(task(folder, prepared, tmp_path, asked(folder), test=None))
