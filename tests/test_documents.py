@@ -8,9 +8,11 @@ from pathlib import Path
 from mgdm_cli import app, errors
 from mgdm_cli.commands.arming import MADE
 from mgdm_cli.commands.weighing import CONTROLS, OWN
+from mgdm_cli.diffusion.divergence import DIVERGENCES
 from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.engine.decoding import GUIDANCE
+from mgdm_cli.engine.student import METHODS
 from mgdm_cli.nets.zoo import GROUPS, NETS
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_menu_entry_is_in_the_readme() -> None:
     menus = README[README.index("## Menus") :]
-    for name in (*SAMPLERS, *PROCESSES, *GUIDANCE, *CONTROLS, OWN, *MADE, *NETS, *GROUPS):
+    for name in (*SAMPLERS, *PROCESSES, *GUIDANCE, *CONTROLS, OWN, *MADE, *NETS, *GROUPS, *METHODS, *DIVERGENCES):
         assert f"`{name}`" in menus, name
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mgdm_cli.data.dataset import Dataset
     from mgdm_cli.data.plan import Allotment
     from mgdm_cli.engine.generation import Works
+    from mgdm_cli.engine.planning import Drawing
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
 
@@ -50,9 +51,9 @@ class Wanted:
     balance: str = "fill"
     max_per_real: float = 20.0
     force_small: bool = False
-    sampler: str = SAMPLER
-    steps: int = STEPS
-    scale: float = SCALE
+    sampler: str | None = None
+    steps: int | None = None
+    scale: float | None = None
     between: tuple[float, float] = BETWEEN
     knobs: dict[str, float] = field(default_factory=dict)
     copy_alpha: float = 0.01
@@ -62,6 +63,13 @@ class Wanted:
     on: Literal["x", "x0"] = "x"
     write_as: str | None = None
     depth: float | None = None  # where images are made from real ones: how far each is taken back towards noise
+
+    @property
+    def usual(self) -> Drawing:
+        """What is not said, where the model is no student."""
+        from mgdm_cli.engine.planning import Drawing
+
+        return Drawing(SAMPLER, STEPS, SCALE)
 
 
 def run(
@@ -267,9 +275,9 @@ def command(
     budget: options.Budget = None,
     seen: options.Seen = None,
     base: options.Base = "auto",
-    sampler: options.SamplerName = SAMPLER,
-    steps: options.Steps = STEPS,
-    scale: options.Scale = SCALE,
+    sampler: options.SamplerName = None,
+    steps: options.Steps = None,
+    scale: options.Scale = None,
     knob: options.Knobs = None,
     copy_alpha: Annotated[
         float,
@@ -329,6 +337,8 @@ def command(
     Plans how many images each class gets, finds or trains a model, generates each image and disturbs it towards what a
     classifier is unsure of, keeps those that hold their label and copy nobody, and writes them in the input's own
     format with a manifest and a report. Stopped at any moment, the same command continues.
+
+    --model may name a student. Where it takes one step there is none to disturb between: its starting noise is moved.
 
     \b
     mgdm augment --data ./fundus --guidance uncertainty --n 5000

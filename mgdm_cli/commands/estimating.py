@@ -24,11 +24,10 @@ def estimate(
 ) -> Result:
     """What would be done, from measured steps; writes nothing."""
     from mgdm_cli.commands.making import recipe_by
-    from mgdm_cli.diffusion.process import PROCESSES
     from mgdm_cli.engine import sizing
     from mgdm_cli.engine.decoding import cost
     from mgdm_cli.engine.planning import default_block
-    from mgdm_cli.engine.run import is_trained, read_settings
+    from mgdm_cli.engine.run import is_trained, process_of, read_settings
 
     folder = training.folder(prepared)
     to_train = 0.0
@@ -44,7 +43,7 @@ def estimate(
         )
         to_train = pace.seconds(settings.train.seen, settings.classifier_seen)
     made_by = recipe_by(settings, wanted, temperature=None, threshold=None)
-    evaluations, gradients = cost(made_by, PROCESSES[settings.process]())
+    evaluations, gradients = cost(made_by, process_of(settings), settings.student)
     each = sizing.seconds_per_evaluation(settings, device, wanted.block or default_block(device))
     seconds = allotment.total / PASSING * (evaluations + gradients) * each
     size = settings.size[0] * settings.size[1] * settings.form.channels * (1 if settings.form.dtype == "uint8" else 2)

@@ -29,8 +29,9 @@ def recipe_by(
 ) -> Recipe:
     """How an image is made from its seed, by these flags."""
     from mgdm_cli.data.plan import Filters
-    from mgdm_cli.engine.planning import recipe_of
+    from mgdm_cli.engine.planning import drawing_of, recipe_of
 
+    drawn = drawing_of(settings, wanted.sampler, wanted.steps, wanted.scale, usual=wanted.usual)
     alpha = wanted.copy_alpha if wanted.filters else None
     return recipe_of(
         settings,
@@ -38,9 +39,9 @@ def recipe_by(
         strength=wanted.strength,
         mode=wanted.mode,
         candidates=wanted.candidates,
-        sampler=wanted.sampler,
-        steps=wanted.steps,
-        scale=wanted.scale,
+        sampler=drawn.sampler,
+        steps=drawn.steps,
+        scale=drawn.scale,
         between=wanted.between,
         scale_between=SCALE_BETWEEN,
         knobs=dict(wanted.knobs),

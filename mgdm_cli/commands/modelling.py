@@ -164,6 +164,10 @@ def train_into(
             settings = read_settings(folder)
             if settings.inputs != prepared.fingerprint:
                 raise OtherPlan(f"{folder.name}: holds a run on other images or settings", "Choose another folder.")
+            if settings.student is not None:
+                raise OtherPlan(
+                    f"{folder.name}: holds a student", "Continue it with mgdm distill, or choose another folder."
+                )
             if length.process not in (None, settings.process):
                 raise OtherPlan(
                     f"{folder.name}: holds a run of the process {settings.process}", "Choose another folder."

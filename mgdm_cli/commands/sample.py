@@ -22,9 +22,9 @@ def run(
     *,
     labels: str,
     out: Path,
-    sampler: str = "dpmpp_2m",
-    steps: int = STEPS,
-    scale: float = SCALE,
+    sampler: str | None = None,
+    steps: int | None = None,
+    scale: float | None = None,
     guidance: Literal["cfg", "auto"] = "cfg",
     knobs: dict[str, float] | None = None,
     block: int | None = None,
@@ -40,7 +40,7 @@ def run(
     from mgdm_cli.engine import sizing
     from mgdm_cli.engine.decoding import cost
     from mgdm_cli.engine.device import make_deterministic, pick
-    from mgdm_cli.engine.planning import default_block, plan_of, recipe_of, works_of
+    from mgdm_cli.engine.planning import Drawing, default_block, drawing_of, plan_of, recipe_of, works_of
     from mgdm_cli.engine.run import load_parts, read_settings
 
     started = time.monotonic()
@@ -54,15 +54,16 @@ def run(
             "For example --labels " + ",".join(f"{c}=16" for c in settings.classes),
         )
     allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
+    drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing("dpmpp_2m", STEPS, SCALE))
     recipe = recipe_of(
         settings,
-        guidance=guidance if scale != 1 else "none",
+        guidance=guidance if drawn.scale != 1 or settings.student else "none",
         strength=0.0,
         mode="guide",
         candidates=1,
-        sampler=sampler,
-        steps=steps,
-        scale=scale,
+        sampler=drawn.sampler,
+        steps=drawn.steps,
+        scale=drawn.scale,
         between=(0.0, 0.0),
         scale_between=SCALE_BETWEEN,
         knobs=knobs or {},
@@ -72,7 +73,7 @@ def run(
     parts, hashes = load_parts(folder, settings, where)
     size = block or default_block(where)
     if dry_run:
-        evaluations, _ = cost(recipe, parts.model.process)
+        evaluations, _ = cost(recipe, parts.model.process, parts.student)
         seconds = allotment.total * evaluations * sizing.seconds_per_evaluation(settings, where, size)
         document: dict[str, Any] = {
             "dry_run": True,
@@ -108,9 +109,9 @@ def run(
             document,
             {
                 "labels": labels,
-                "sampler": sampler,
-                "steps": steps,
-                "scale": scale,
+                "sampler": drawn.sampler,
+                "steps": drawn.steps,
+                "scale": drawn.scale,
                 "guidance": guidance,
                 "seed": seed,
             },
@@ -122,9 +123,9 @@ def command(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")],
     labels: Annotated[str, typer.Option("--labels", metavar="A=N,B=M", help="How many images of which class.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
-    sampler: options.SamplerName = "dpmpp_2m",
-    steps: options.Steps = STEPS,
-    scale: options.Scale = SCALE,
+    sampler: options.SamplerName = None,
+    steps: options.Steps = None,
+    scale: options.Scale = None,
     guidance: Annotated[
         Literal["cfg", "auto"],
         typer.Option("--guidance", help="Away from no class, or from a weaker self.", rich_help_panel=options.SAMPLING),
@@ -141,7 +142,7 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Plain class-conditional images from a trained run, without gates: to look at a model.
+    """Plain class-conditional images from a trained run or a student, without gates: to look at a model.
 
     \b
     mgdm sample runs/fundus --labels normal=16,glaucoma=16 -o samples

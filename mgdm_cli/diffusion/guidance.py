@@ -135,6 +135,25 @@ def guided(denoise: Denoise, *pulls: Pull) -> Denoise:
     return denoise_and_climb
 
 
+def climbed(score: Callable[[Tensor], Tensor], noise: Tensor, *, length: float, steps: int) -> Tensor:
+    """Unit noise (B, C, H, W) near `noise` at which `score` (noise -> (B,)) is higher: for models that have no states in between.
+
+    `steps` gradient steps of `length` / `steps` (root mean square), each along the sphere on which the noise lies: a noise of another
+    length is one that the model never met. So no image moves farther than `length`.
+    """
+    radius = noise.square().mean((1, 2, 3), keepdim=True).sqrt()
+    at = noise
+    for _ in range(steps if length else 0):
+        with torch.enable_grad():
+            leaf = at.detach().requires_grad_(True)
+            grad = torch.autograd.grad(score(leaf).sum(), leaf)[0]
+        grad = grad - at * (grad * at).mean((1, 2, 3), keepdim=True) / radius.square()
+        size = grad.square().mean((1, 2, 3), keepdim=True).sqrt()
+        at = at + length / steps * grad / size.clamp_min(1e-12)
+        at = at * radius / at.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return at
+
+
 def _step(pull: Pull, at: Tensor, sigma: float) -> Tensor:
     with torch.enable_grad():
         leaf = at.detach().requires_grad_(True)

@@ -19,16 +19,27 @@ class Model(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         """x0 (B, C, H, W) float32 of the noisy x (B, C, H, W) at sigma (B,); sigma and cond may have one row for all."""
         skip, out, in_, noise = (c[:, None, None, None] for c in self.process.coefs(sigma))
-        raw: Tensor = self.net((in_ * x).to(memory_format=torch.channels_last), noise.flatten(), cond.label, cond.warp)
+        more = () if cond.latent is None else (cond.latent,)
+        seen = (in_ * x).to(memory_format=torch.channels_last)
+        raw: Tensor = self.net(seen, noise.flatten(), cond.label, cond.warp, *more)
         x0: Tensor = skip * x + out * raw.float()
         return x0
+
+    def features(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """(B, D, h, w) of the net's encoder, for a discriminator that stands on it."""
+        _, _, in_, noise = (c[:, None, None, None] for c in self.process.coefs(sigma))
+        found: Tensor = self.net.features(
+            (in_ * x).to(memory_format=torch.channels_last), noise.flatten(), cond.label, cond.warp
+        )  # type: ignore[operator]
+        return found
 
     def bind(self, cond: Cond) -> Denoise:
         """A denoiser with the condition inside; runs without gradients."""
         rows = cond.label if cond.warp is None else None
         same = rows is None or bool((rows == rows[:1]).all())
         # One class at one noise level: the net is told once, and not for each image.
-        one = Cond(None if rows is None else rows[:1]) if cond.warp is None and same else None
+        alike = cond.warp is None and cond.latent is None and same
+        one = Cond(None if rows is None else rows[:1]) if alike else None
 
         @torch.no_grad()
         def denoise(x: Tensor, sigma: float) -> Tensor:

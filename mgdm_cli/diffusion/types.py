@@ -33,10 +33,14 @@ class Coefs(NamedTuple):
 
 @dataclass(frozen=True)
 class Cond:
-    """What a model is told beside x and sigma. `label` (B,) int64, NULL = no class; `warp` (B, W) the augmentation applied."""
+    """What a model is told beside x and sigma. `label` (B,) int64, NULL = no class; `warp` (B, W) the augmentation applied.
+
+    `latent` (B, L) is unit noise: to which of the pictures that x may come from a stochastic student answers.
+    """
 
     label: Tensor | None = None
     warp: Tensor | None = None
+    latent: Tensor | None = None
 
 
 @dataclass(frozen=True)

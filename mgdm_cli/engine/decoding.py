@@ -7,14 +7,25 @@ same computation, so the second one replays what the first one found there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from mgdm_cli.data.plan import Recipe, seed_of
-from mgdm_cli.diffusion.guidance import EVERYWHERE, OF_MEMBERS, TERMS, Pull, autoguidance, cfg, guided, logit_gap
+from mgdm_cli.diffusion.guidance import (
+    EVERYWHERE,
+    OF_MEMBERS,
+    TERMS,
+    Pull,
+    autoguidance,
+    cfg,
+    climbed,
+    guided,
+    logit_gap,
+)
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.samplers import SAMPLERS
@@ -24,6 +35,7 @@ from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 from . import deriving
 from .classifying import CLEAN, logits_of
 from .device import bf16
+from .student import StudentSettings
 from .training import Pictures
 
 TERM_OF = {"uncertainty": "entropy", **{name: name for name in TERMS}}
@@ -33,6 +45,8 @@ GUIDANCE = (*UNSTAGED, *TERM_OF)
 MEMBERS = 3  # of the ensemble that disagreement is taken from: the guide and its siblings
 PREVIEW_STEPS = 7
 CAP = 0.95  # quantile of hardness above which a preview is taken for an artefact
+LATENTS = 0x1A7E47  # sets the stream of an image's latents apart from that of its noise
+CLIMB, REACH = 3, 0.5  # steps on the starting noise of a one-step student, and their length for a strength of 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Parts:
 
     `weak`: an early average of the model's own training, for autoguidance. `members`: the guide and its siblings, for disagreement.
     `real`: the training images, where images are made from them.
+    `student`: how the model was distilled, if it was.
     """
 
     model: Model
@@ -52,6 +67,12 @@ class Parts:
     weak: Model | None = None
     members: tuple[Classifier, ...] = ()
     real: Pictures | None = None
+    student: StudentSettings | None = None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the model makes a picture in one step: there is no trajectory then, and guidance acts on the starting noise."""
+        return self.student is not None and self.student.steps == 1
 
 
 @dataclass
@@ -88,23 +109,23 @@ def make_block(
     if recipe.depth is not None:
         return _from_real(parts, recipe, seeds, (run_seed, lot, attempt), class_index, count)
     if recipe.mode == "select" and recipe.guidance in TWO_STAGES:
-        preview, chosen = _select(parts, recipe, label, (run_seed, lot, attempt), count)
-        return Candidates(chosen, _decode(parts, recipe, _plain(parts, recipe, label, count), chosen), preview, count)
-    plain = _plain(parts, recipe, label, count)
+        return _select(parts, recipe, label, (run_seed, lot, attempt), count)
+    plain = _plain(parts, recipe, label, seeds, count)
     if recipe.guidance not in TERM_OF or recipe.strength == 0:
         return Candidates(seeds, _decode(parts, recipe, plain, seeds), None, count)
     if recipe.guidance not in TWO_STAGES:
-        pull = _pull(parts, recipe, label, count)
-        return Candidates(seeds, _decode(parts, recipe, guided(plain, pull), seeds), None, count)
+        return Candidates(seeds, _pulled(parts, recipe, plain, label, seeds, count), None, count)
     first = Recorded(plain, above=(recipe.between or EVERYWHERE)[1])
     before = _decode(parts, recipe, first, seeds)
     rows = _keeping(parts, recipe, before, class_index)
     if not rows:
         return Candidates(seeds, before, before, count, frozenset(range(block)))
-    label = label[rows]
-    second = guided(first.replay(rows, _plain(parts, recipe, label, count)), _pull(parts, recipe, label, count))
+    label, kept = label[rows], [seeds[row] for row in rows]
+    second = _plain(parts, recipe, label, kept, count)
+    if not parts.at_once:
+        second = first.replay(rows, second)
     after = before.clone()
-    after[rows] = _decode(parts, recipe, second, [seeds[row] for row in rows])
+    after[rows] = _pulled(parts, recipe, second, label, kept, count)
     return Candidates(seeds, after, before, count, frozenset(range(block)) - frozenset(rows))
 
 
@@ -164,13 +185,18 @@ class Recorded:
         return denoise
 
 
-def _counted(parts: Parts, model: Model, cond: Cond, count: Count) -> Denoise:
+def _counted(
+    parts: Parts, model: Model, cond: Cond, count: Count, latent: Callable[[float], Tensor | None] | None = None
+) -> Denoise:
+    """The model with its condition inside; one that draws answers at each sigma by the latent that belongs there."""
     bound = model.bind(cond)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         count.evaluations += len(x)
+        drawn = None if latent is None else latent(sigma)
+        answer = bound if drawn is None else model.bind(replace(cond, latent=drawn))
         with bf16(parts.device):
-            return bound(x, sigma)
+            return answer(x, sigma)
 
     return denoise
 
@@ -186,8 +212,9 @@ def _invertible(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> tu
     return pair.denoise, pair.renoise
 
 
-def _plain(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Denoise:
+def _plain(parts: Parts, recipe: Recipe, label: Tensor, seeds: Sequence[int], count: Count) -> Denoise:
     """Condition, classifier-free guidance or autoguidance, and the data's range bound into one denoiser."""
+    latent = _latents(parts, seeds)
     scale = 1.0 if recipe.guidance == "none" else recipe.scale
     between = recipe.scale_between or EVERYWHERE
     if recipe.guidance == "auto":
@@ -197,20 +224,50 @@ def _plain(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Denoise
         both = autoguidance(strong, weak, scale, between)
     else:
         null = Cond(torch.full_like(label, NULL))
-        wanted, none = (_counted(parts, parts.model, cond, count) for cond in (Cond(label), null))
+        wanted, none = (_counted(parts, parts.model, cond, count, latent) for cond in (Cond(label), null))
         both = cfg(wanted, none, scale, between)
     # Clipped after guidance, and alike in every stage: the data lies in [-1, 1], so its mean at any noise level does too.
     return lambda x, sigma: both(x, sigma).clamp(-1, 1)
 
 
+def _latents(parts: Parts, seeds: Sequence[int]) -> Callable[[float], Tensor | None]:
+    """sigma -> the latent (B, L) with which a stochastic student answers there: each image's own, whatever was asked before."""
+    student = parts.student
+    if student is None or not student.latent:
+        return lambda sigma: None
+    drawn = Noise([seed ^ LATENTS for seed in seeds], (student.steps, 1, student.latent), parts.device).draw()
+
+    def latent(sigma: float) -> Tensor:
+        nearest = min(range(student.steps), key=lambda index: abs(math.log(student.grid[index] / sigma)))
+        return drawn[:, nearest, 0]
+
+    return latent
+
+
 def _pull(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Pull:
+    between = recipe.between or EVERYWHERE
     return Pull(
-        score=_score(parts, recipe, label, count),
-        weight=recipe.strength,
-        on=recipe.on,
-        between=recipe.between or EVERYWHERE,
-        spread=parts.spread,
+        _score(parts, recipe, label, count), recipe.strength, on=recipe.on, between=between, spread=parts.spread
     )
+
+
+def _pulled(parts: Parts, recipe: Recipe, plain: Denoise, label: Tensor, seeds: Sequence[int], count: Count) -> Tensor:
+    """Pictures under the recipe's term: pulled at the states between noise and picture, or, where there are none, at the noise."""
+    if not parts.at_once:
+        return _decode(parts, recipe, guided(plain, _pull(parts, recipe, label, count)), seeds)
+    score = _score(parts, recipe, label, count)
+    sigma = parts.model.process.grid(1)[0]
+    cond = Cond(label, latent=_latents(parts, seeds)(sigma))
+
+    def of_noise(noise: Tensor) -> Tensor:
+        count.evaluations += len(noise)
+        with bf16(parts.device):
+            x0 = parts.model(noise * sigma, noise.new_full((len(noise),), sigma), cond)
+        return score(x0.clamp(-1, 1), CLEAN)
+
+    noise = Noise(seeds, parts.shape, parts.device).draw()
+    start = climbed(of_noise, noise, length=REACH * recipe.strength, steps=CLIMB)
+    return _decode(parts, recipe, plain, seeds, start=start)
 
 
 def _score(parts: Parts, recipe: Recipe, label: Tensor, count: Count) -> Score:
@@ -242,10 +299,19 @@ def _measured(parts: Parts, name: str, x0: Tensor, label: Tensor) -> Tensor:
     return TERMS[name](logits_of(parts.guide, x0), label)
 
 
-def _decode(parts: Parts, recipe: Recipe, denoise: Denoise, seeds: Sequence[int], steps: int | None = None) -> Tensor:
+def _decode(
+    parts: Parts,
+    recipe: Recipe,
+    denoise: Denoise,
+    seeds: Sequence[int],
+    steps: int | None = None,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Pictures of these seeds; `start` is put in the place of their unit noise."""
     grid = parts.model.process.grid(steps or recipe.steps)
     noise = Noise(seeds, parts.shape, parts.device)
-    x = noise.draw() * grid[0]
+    own = noise.draw()
+    x = (own if start is None else start) * grid[0]
     for step in SAMPLERS[recipe.sampler](denoise, x, grid, randn_like=noise.like, **recipe.knobs):
         x = step
     return _finite(x).clamp(-1, 1)
@@ -257,26 +323,32 @@ def _finite(x: Tensor) -> Tensor:
     return x
 
 
-def _select(
-    parts: Parts, recipe: Recipe, label: Tensor, where: tuple[int, int, int], count: Count
-) -> tuple[Tensor, tuple[int, ...]]:
-    """For each row the hardest of `recipe.candidates` previews that keep the label; (the row's first preview, the chosen seeds)."""
+def _select(parts: Parts, recipe: Recipe, label: Tensor, where: tuple[int, int, int], count: Count) -> Candidates:
+    """For each row the hardest of `recipe.candidates` previews that keep the label; "before" is the row's first preview.
+
+    A student's preview is the picture itself.
+    """
     if parts.guide is None or parts.judge is None:
         raise ValueError("--mode select needs a classifier and a judge")
     block, name = len(label), TERM_OF[recipe.guidance]
-    seeds, hardness, kept, first = [], [], [], None
+    seeds, hardness, kept, previews = [], [], [], []
+    steps = recipe.steps if parts.student else min(PREVIEW_STEPS, recipe.steps)
     for k in range(recipe.candidates):
         mine = [seed_of(*where, k * block + row) for row in range(block)]
-        preview = _decode(parts, recipe, _plain(parts, recipe, label, count), mine, min(PREVIEW_STEPS, recipe.steps))
-        first = preview if first is None else first
+        preview = _decode(parts, recipe, _plain(parts, recipe, label, mine, count), mine, steps)
+        previews.append(preview)
         seeds.append(mine)
         hardness.append(_measured(parts, name, preview, label))
         kept.append(logits_of(parts.judge, preview).argmax(-1) == label)
     hard, keeps = torch.stack(hardness), torch.stack(kept)
     allowed = keeps & (hard <= torch.quantile(hard.flatten().float(), CAP))
     best = torch.where(allowed, hard, hard - 1e6).argmax(0).tolist()
-    assert first is not None
-    return first, tuple(seeds[k][row] for row, k in enumerate(best))
+    chosen = tuple(seeds[k][row] for row, k in enumerate(best))
+    if parts.student:
+        after = torch.stack([previews[k][row] for row, k in enumerate(best)])
+    else:
+        after = _decode(parts, recipe, _plain(parts, recipe, label, chosen, count), chosen)
+    return Candidates(chosen, after, previews[0], count)
 
 
 def measures(parts: Parts, x0: Tensor, class_index: int, guidance: str) -> list[dict[str, float]]:
@@ -296,12 +368,14 @@ def measures(parts: Parts, x0: Tensor, class_index: int, guidance: str) -> list[
     return [{name: round(float(values[i]), 6) for name, values in columns.items()} for i in range(len(x0))]
 
 
-def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
+def cost(recipe: Recipe, process: Process, student: StudentSettings | None = None) -> tuple[int, int]:
     """(U-Net evaluations, classifier gradients) of a candidate that keeps its label, counted by making one with nets that only count."""
     shape = (1, 8, 8)
 
     class Nothing(nn.Module):
-        def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, warp: Tensor | None) -> Tensor:
+        def forward(
+            self, x: Tensor, noise: Tensor, label: Tensor | None, warp: Tensor | None, latent: Tensor | None = None
+        ) -> Tensor:
             return torch.zeros_like(x)
 
     class Unsure(Classifier):
@@ -311,7 +385,7 @@ def cost(recipe: Recipe, process: Process) -> tuple[int, int]:
     unsure = Unsure(ClassifierSettings(1, 2, 0.5, width=8, widths=(1,))).eval()
     nothing = Model(Nothing(), process)
     real = Pictures(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))
-    parts = Parts(nothing, unsure, unsure, shape, 0.5, torch.device("cpu"), nothing, (unsure,) * MEMBERS, real)
+    parts = Parts(nothing, unsure, unsure, shape, 0.5, torch.device("cpu"), nothing, (unsure,) * MEMBERS, real, student)
     every = recipe.model_copy(update={"filters": recipe.filters.model_copy(update={"label": False})})
     count = make_block(parts, every, run_seed=0, lot=0, attempt=0, block=1, class_index=0).count
     return count.evaluations, count.gradients

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
@@ -32,9 +32,46 @@ from .gates import Gates
 from .generation import Works
 from .preparing import Prepared, pictures
 from .run import GUIDE, RunSettings
+from .student import SAMPLER
 
 LEAST_ACCEPTANCE = 12  # blocks a lot may take for each block that would do if every candidate passed
 LIBRARIES = ("torch", "numpy", "pillow", "pydicom", "nibabel", "pypng", "tifffile")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn: a sampler, its steps, the scale of guidance."""
+
+    sampler: str
+    steps: int
+    scale: float
+
+
+def drawing_of(
+    settings: RunSettings, sampler: str | None, steps: int | None, scale: float | None, *, usual: Drawing
+) -> Drawing:
+    """What was said, and `usual` for what was not; of a student its own grid, with the guidance that is in it already.
+
+    Raises UsageError where a student is asked for what it was not distilled for.
+    """
+    student = settings.student
+    if student is not None:
+        usual = Drawing(SAMPLER, student.steps, 1.0)
+        if steps not in (None, student.steps):
+            raise UsageError(
+                f"--steps: this student makes an image in {student.steps} steps and no other number",
+                "Leave --steps out, or distil another student.",
+            )
+        if scale not in (None, 1.0):
+            raise UsageError(
+                f"--scale: guidance of scale {student.scale:g} is in this student, and no more can be had",
+                "Leave --scale out, or distil another student with --scale.",
+            )
+    return Drawing(
+        usual.sampler if sampler is None else sampler,
+        usual.steps if steps is None else steps,
+        usual.scale if scale is None else scale,
+    )
 
 
 def recipe_of(
@@ -62,10 +99,16 @@ def recipe_of(
             raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
     if mode == "select" and guidance not in TWO_STAGES:
         raise UsageError("--mode select needs an uncertainty to select by", "Use --guidance uncertainty.")
+    if guidance == "auto" and settings.student is not None:
+        raise UsageError("--guidance auto: a student has no weaker self", "Leave --guidance out, or use the teacher.")
     _known_knobs(sampler, knobs)
     if guidance not in ("none", "auto") and scale != 1 and settings.train.drop_label == 0:
         raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
     staged = guidance not in UNSTAGED
+    if depth is not None and settings.student is not None:
+        raise UsageError(
+            "--source real: a student knows no way back from a picture", "Use the run it was distilled from."
+        )
     if depth is not None:
         _can_derive(guidance, strength, mode, scale, sampler, filters)
     extra: dict[str, JsonValue] = {} if depth is None else {"depth": depth}

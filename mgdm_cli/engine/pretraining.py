@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from mgdm_cli.data.files import canonical, sha256_file, write_atomic
 from mgdm_cli.data.image import Record
@@ -53,7 +54,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.safetensors")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened while a run was trained: `what` is "guide", "judge", a sibling, "denoiser" or "note".
+    """Something that happened while a run was trained: `what` is "guide", "judge", a sibling, "denoiser", "student" or "note".
 
     Without a loss and a note: training begins, and `seen` were consumed before.
     """
@@ -134,7 +135,7 @@ def _denoiser(
     try:
         for tick in train(state, data, holdout, settings.train, warp=settings.warp):
             yield Event("denoiser", tick.seen, goal, tick.loss, tick.holdout)
-            _log(folder, tick)
+            log_tick(folder, tick)
             _keep_weak(folder, state, settings)
             if time.monotonic() - saved > save_every:
                 save_checkpoint(folder, state)
@@ -180,7 +181,17 @@ def forget_checkpoints(folder: Path) -> None:
         path.with_suffix(".sha256").unlink(missing_ok=True)
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> None:
+class Resumable(Protocol):
+    """What a checkpoint holds."""
+
+    step: int
+
+    def tensors(self) -> dict[str, Tensor]: ...
+    def header(self) -> dict[str, object]: ...
+    def restore(self, tensors: dict[str, Tensor], header: dict[str, object]) -> None: ...
+
+
+def save_checkpoint(folder: Path, state: Resumable) -> None:
     """A new file, then its hash, then the older ones beyond `KEEP` go: the last good one is never overwritten."""
     path = folder / f"checkpoint-{state.step:09d}.safetensors"
     digest = weights.save(path, state.tensors(), {"kind": "checkpoint", **state.header()})
@@ -190,7 +201,7 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
         old.with_suffix(".sha256").unlink(missing_ok=True)
 
 
-def resume(folder: Path, state: TrainState) -> Iterator[str]:
+def resume(folder: Path, state: Resumable) -> Iterator[str]:
     """Restore the newest whole checkpoint; says what it did."""
     for path in _checkpoints(folder):
         try:
@@ -210,7 +221,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if _CHECKPOINT.fullmatch(path.name)), reverse=True)
 
 
-def _log(folder: Path, tick: Tick) -> None:
+def log_tick(folder: Path, tick: Tick) -> None:
     """One line for whoever draws the curve later; not part of the result."""
     row: dict[str, Any] = {
         "seen": tick.seen,

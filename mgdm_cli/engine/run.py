@@ -14,6 +14,7 @@ from mgdm_cli.data.image import Form
 from mgdm_cli.data.intensity import Intensity
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
+from mgdm_cli.diffusion.types import Process
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 from mgdm_cli.nets.unet import UNet, UNetSettings
@@ -23,6 +24,7 @@ from .classifying import load_classifier
 from .decoding import Parts
 from .device import computes_in_bf16
 from .preparing import Frame
+from .student import StudentSettings, student_process
 from .training import TrainSettings
 from .warp import WarpSettings
 
@@ -65,6 +67,7 @@ class RunSettings(BaseModel):
     patients_known: bool
     inputs: str  # fingerprint of the training split and the frame
     threads: int
+    student: StudentSettings | None = None  # of a run that was distilled from another
 
     @property
     def frame(self) -> Frame:
@@ -80,7 +83,13 @@ def new_model(settings: RunSettings, device: torch.device) -> Model:
     """A model with fresh weights, drawn from the run's seed; see `first_weights` for where a training starts."""
     torch.manual_seed(settings.train.seed)
     net = UNet(settings.unet).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(net, PROCESSES[settings.process](sigma_data=settings.sigma_data, **settings.process_settings))
+    return Model(net, process_of(settings))
+
+
+def process_of(settings: RunSettings) -> Process:
+    """The run's process; a student's has its own grid and no other."""
+    process = PROCESSES[settings.process](sigma_data=settings.sigma_data, **settings.process_settings)
+    return process if settings.student is None else student_process(process, settings.student)
 
 
 def for_inference(model: Model, device: torch.device) -> Model:
@@ -136,7 +145,7 @@ def load_parts(folder: Path, settings: RunSettings, device: torch.device) -> tup
             f"model: {folder.name}: training has not finished", f"Continue it: mgdm train --data ... -o {folder.name}"
         )
     tensors, header = weights.load(folder / DENOISER)
-    if header.get("unet") != _json(asdict(settings.unet)):
+    if {**_json(asdict(UNetSettings(1, 1))), **header.get("unet", {})} != _json(asdict(settings.unet)):
         raise BadInput(
             "model: denoiser.safetensors: was made with other settings than settings.json says", "Restore the folder."
         )
@@ -150,7 +159,9 @@ def load_parts(folder: Path, settings: RunSettings, device: torch.device) -> tup
     hashes = {name: sha256_file(folder / file) for name, file in found}
     weak = _weak(folder, settings, device, header.get("weak"))
     members = (guide, *(load_classifier(folder / name, device)[0] for name in siblings))
-    return Parts(model, guide, judge, settings.shape, settings.sigma_data, device, weak, members), hashes
+    return Parts(
+        model, guide, judge, settings.shape, settings.sigma_data, device, weak, members, None, settings.student
+    ), hashes
 
 
 def _weak(folder: Path, settings: RunSettings, device: torch.device, sha256: str | None) -> Model | None:

@@ -121,13 +121,13 @@ def measure(settings: RunSettings, data: Pictures, device: torch.device, *, step
     state = begin(new_model(settings, device), settings.train)
     empty = Pictures(data.x0[:0], data.label[:0])
     ticks = train(state, data, empty, settings.train, warp=settings.warp, tick_every=1)
-    denoiser = settings.train.batch / _typical(lambda: next(ticks), steps)
+    denoiser = settings.train.batch / typical(lambda: next(ticks), steps)
     classify = ClassifySettings(10**6, NOISE_AWARE)
     several = train_classifier(new_classifier(settings, device, seed=0), data, classify, warp=CLASSIFIER_WARP)
-    return Pace(denoiser, 10 * classify.batch / _typical(lambda: next(several), 2))
+    return Pace(denoiser, 10 * classify.batch / typical(lambda: next(several), 2))
 
 
-def _typical(step: Callable[[], object], times: int) -> float:
+def typical(step: Callable[[], object], times: int) -> float:
     """Median seconds of `times` calls after a first one, which pays for what is only done once."""
     step()
     spans = []
@@ -174,4 +174,4 @@ def seconds_per_evaluation(settings: RunSettings, device: torch.device, block: i
         with bf16(device):
             denoise(x, 1.0)
 
-    return _typical(once, 3) / block
+    return typical(once, 3) / block

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgdm_cli.data.batches import class_weights
 from mgdm_cli.diffusion.loss import denoising_loss
@@ -82,10 +82,7 @@ class TrainState:
         """Flat tensors of weights, averages and the optimizer's moments."""
         out = {f"net.{k}": v for k, v in self.model.net.state_dict().items()}
         out |= {f"ema.{k}": v for k, v in self.ema.items()} | {f"best.{k}": v for k, v in self.best.items()}
-        names = [name for name, _ in self.model.net.named_parameters()]
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            out |= {f"adam.{names[index]}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        return out
+        return out | {f"adam.{k}": v for k, v in moments_of(self.model.net, self.optimizer).items()}
 
     def header(self) -> dict[str, object]:
         return {
@@ -98,20 +95,35 @@ class TrainState:
 
     def restore(self, tensors: dict[str, Tensor], header: dict[str, object]) -> None:
         """Put back what `tensors` and `header` gave."""
-        self.model.net.load_state_dict(_under("net.", tensors))
+        self.model.net.load_state_dict(under("net.", tensors))
         for target, prefix in ((self.ema, "ema."), (self.best, "best.")):
             target.clear()
-            target.update({k: v.to(self._device()) for k, v in _under(prefix, tensors).items()})
-        names = [name for name, _ in self.model.net.named_parameters()]
-        state = self.optimizer.state_dict()
-        state["state"] = {i: moments for i, name in enumerate(names) if (moments := _under(f"adam.{name}.", tensors))}
-        self.optimizer.load_state_dict(state)
+            target.update({k: v.to(self._device()) for k, v in under(prefix, tensors).items()})
+        put_moments(self.model.net, self.optimizer, under("adam.", tensors))
         self.step, self.above = int(str(header["step"])), int(str(header["above"]))
         self.best_holdout, self.stopped = float(str(header["best_holdout"])), bool(header["stopped"])
         self.history = [(int(a), float(b)) for a, b in header["history"]]  # type: ignore[attr-defined]
 
     def _device(self) -> torch.device:
         return next(self.model.net.parameters()).device
+
+
+def moments_of(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's moments by the names of the net's parameters."""
+    names = [name for name, _ in net.named_parameters()]
+    return {
+        f"{names[index]}.{k}": torch.as_tensor(v)
+        for index, moments in optimizer.state_dict()["state"].items()
+        for k, v in moments.items()
+    }
+
+
+def put_moments(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `moments_of` gave."""
+    names = [name for name, _ in net.named_parameters()]
+    state = optimizer.state_dict()
+    state["state"] = {i: moments for i, name in enumerate(names) if (moments := under(f"{name}.", tensors))}
+    optimizer.load_state_dict(state)
 
 
 def begin(model: Model, settings: TrainSettings) -> TrainState:
@@ -187,7 +199,7 @@ def _one_step(
     x0 = warping.apply(data.x0[pick.to(device)], how.to(device))
     label = torch.where(drop.to(device), NULL, data.label[pick.to(device)])
     for group in state.optimizer.param_groups:
-        group["lr"] = _rate(state.step, settings)
+        group["lr"] = rate_at(state.step, settings.steps, settings.rate, settings.warm_up)
     model.train()
     with seeded(settings.seed * 1_000_003 + state.step, device), bf16(device):
         loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, how.to(device))).mean()
@@ -196,23 +208,23 @@ def _one_step(
     torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
-    _average(state, settings)
+    average_into(state.ema, model.net, state.step, settings.average)
     return loss.detach()
 
 
-def _rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then a half cosine to 0 at the end."""
-    warm = min(settings.warm_up, max(settings.steps // 10, 1))
-    return settings.rate * min((step + 1) / warm, 1.0) * (1 + math.cos(math.pi * step / settings.steps)) / 2
+def rate_at(step: int, steps: int, rate: float, warm_up: int) -> float:
+    """Linear warm-up to `rate`, then a half cosine to 0 at the end."""
+    warm = min(warm_up, max(steps // 10, 1))
+    return rate * min((step + 1) / warm, 1.0) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def _average(state: TrainState, settings: TrainSettings) -> None:
-    """Power-function EMA: its width is a fixed share of the training so far (Karras et al. 2024, equation 123)."""
-    power = 1 / settings.average - 3  # close to the exact root for widths under 0.15
-    keep = (1 - 1 / state.step) ** (power + 1)
+def average_into(average: dict[str, Tensor], net: nn.Module, step: int, width: float) -> None:
+    """Power-function EMA after `step` steps: its width is a fixed share of them (Karras et al. 2024, equation 123)."""
+    power = 1 / width - 3  # close to the exact root for widths under 0.15
+    keep = (1 - 1 / step) ** (power + 1)
     with torch.no_grad():
-        mine = state.model.net.state_dict()
-        torch._foreach_lerp_(list(state.ema.values()), [mine[k] for k in state.ema], 1 - keep)
+        mine = net.state_dict()
+        torch._foreach_lerp_(list(average.values()), [mine[k] for k in average], 1 - keep)
 
 
 def _look(state: TrainState, holdout: Pictures, settings: TrainSettings) -> float:
@@ -254,5 +266,6 @@ def finished(state: TrainState, settings: TrainSettings) -> dict[str, Tensor]:
     return state.best if turned and state.best else state.ema
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the tensors whose names begin with `prefix`, without it."""
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

@@ -24,6 +24,12 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def copied(source: Path, target: Path) -> None:
+    """Put the same file at `target`, whole or not at all, where there is none."""
+    if not target.is_file():
+        write_atomic(target, source.read_bytes())
+
+
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors on the CPU, header). Raises BadInput for a damaged file or one of another kind."""
     return _open(path, with_tensors=True)

@@ -24,6 +24,7 @@ class UNetSettings:
     patch: int = 1
     dropout: float = 0.1
     warp: int = 0
+    latent: int = 0  # width of the noise by which one noisy picture has many answers
 
     @property
     def multiple(self) -> int:
@@ -32,7 +33,7 @@ class UNetSettings:
 
 
 class UNet(nn.Module):
-    """(x (B, C, H, W), noise (B,), label (B,) or None, warp (B, W) or None) -> (B, C, H, W). A label below 0 is "no class".
+    """(x (B, C, H, W), noise (B,), label (B,), warp (B, W), latent (B, L), each or None) -> (B, C, H, W). A label below 0 is "no class".
 
     Noise, label and warp may have one row for all of x: then every block's modulation becomes the weight and bias of its norm.
     """
@@ -44,6 +45,10 @@ class UNet(nn.Module):
         self.noise = NoiseEmbedding(dim)
         self.label = nn.Embedding(s.classes + 1, dim)  # the last row is "no class"
         self.warp = nn.Linear(s.warp, dim, bias=False) if s.warp else None
+        # Begins at 0: a student that draws starts as the teacher, which does not.
+        self.latent = (
+            nn.Sequential(nn.Linear(s.latent, dim), nn.SiLU(), zeroed(nn.Linear(dim, dim))) if s.latent else None
+        )
         self.stem = nn.Conv2d(folded + 2, s.width, 3, padding=1)  # + row and column: anatomy has its place
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         now, kept = s.width, [s.width]
@@ -73,20 +78,28 @@ class UNet(nn.Module):
         block: list[nn.Module] = [ResBlock(now, then, dim, dropout=s.dropout if level == len(s.widths) - 1 else 0.0)]
         return nn.ModuleList(block + ([Attention(then)] if s.attention[level] and last else []))
 
-    def embed(self, noise: Tensor, label: Tensor | None, warp: Tensor | None) -> Tensor:
-        """(B, D) of noise level, class and augmentation."""
+    def embed(
+        self, noise: Tensor, label: Tensor | None, warp: Tensor | None = None, latent: Tensor | None = None
+    ) -> Tensor:
+        """(B, D) of noise level, class, augmentation and latent."""
         if label is None:
             label = torch.full_like(noise, -1, dtype=torch.int64)
         embedding: Tensor = self.noise(noise) + self.label(torch.where(label < 0, self.settings.classes, label))
         if self.warp is not None and warp is not None:
             embedding = embedding + self.warp(warp)
+        if self.latent is not None and latent is not None:
+            embedding = embedding + self.latent(latent)
         return F.silu(embedding)
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None, warp: Tensor | None = None) -> Tensor:
+    def features(self, x: Tensor, noise: Tensor, label: Tensor | None = None, warp: Tensor | None = None) -> Tensor:
+        """(B, D, h, w): what the encoder hands to the decoder at the coarsest level."""
+        return self._encode(x, self.embed(noise, label, warp))[-1]
+
+    def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The maps of every stage on the way down, and last the middle's."""
         s = self.settings
         if x.shape[-1] % s.multiple or x.shape[-2] % s.multiple:
             raise ValueError(f"height and width must be divisible by {s.multiple}, not {tuple(x.shape[-2:])}")
-        embedding = self.embed(noise, label, warp)
         x = x.to(self.stem.weight.dtype)
         x = F.pixel_unshuffle(x, s.patch) if s.patch > 1 else x
         x = self.stem(torch.cat([x, _places(x)], 1))
@@ -94,7 +107,19 @@ class UNet(nn.Module):
         for stage in self.down:
             x = _run(stage, x, embedding)
             kept.append(x)
-        x = self.middle3(self.middle2(self.middle1(x, embedding)), embedding)
+        return [*kept, self.middle3(self.middle2(self.middle1(x, embedding)), embedding)]
+
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor,
+        label: Tensor | None = None,
+        warp: Tensor | None = None,
+        latent: Tensor | None = None,
+    ) -> Tensor:
+        s = self.settings
+        embedding = self.embed(noise, label, warp, latent)
+        *kept, x = self._encode(x, embedding)
         count = 0
         for stage in self.up:
             if count == s.blocks + 1:  # the stage after a level's blocks raises the resolution
