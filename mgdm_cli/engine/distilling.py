@@ -25,7 +25,7 @@ from .pretraining import Event, forget_checkpoints, log_tick, resume, save_check
 from .run import DENOISER, GUIDE, JUDGE, RunSettings, denoiser_header, new_model, read_settings
 from .sizing import OVERHEAD, typical
 from .student import StudentSettings
-from .training import Pictures, Tick
+from .training import Pictures, Tick, undisturbed
 
 LEAST_SEEN = 2_000  # training images below which a student is not worth its name
 
@@ -90,7 +90,8 @@ def lessons(
     draw_from = class_weights(data.label, student.balance)
     started, losses = time.monotonic(), []
     while state.step < student.training_steps:
-        losses.append(take(state, _batch(data, draw_from, settings, state.step), teacher, student))
+        with undisturbed(state):
+            losses.append(take(state, _batch(data, draw_from, settings, state.step), teacher, student))
         if state.step % tick_every == 0 or state.step == student.training_steps:
             mean = float(torch.stack(losses).nanmean())
             if math.isinf(mean):
@@ -135,7 +136,8 @@ def distill(
                 save_checkpoint(folder, state)
                 saved = time.monotonic()
     except BaseException:
-        save_checkpoint(folder, state)
+        if state.whole:
+            save_checkpoint(folder, state)
         raise
     header = denoiser_header(settings, teacher=student.teacher, weak=None)
     weights.save(folder / DENOISER, state.learners["student"].average, header)

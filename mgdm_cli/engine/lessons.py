@@ -99,6 +99,7 @@ class State:
     learners: dict[str, Learner]
     memory: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
+    whole: bool = True  # False within a step: what is saved then would not continue bit for bit
 
     def tensors(self) -> dict[str, Tensor]:
         """Flat tensors of all nets, averages and moments."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ def train(
     weights = class_weights(data.label, settings.balance)
     started, losses = time.monotonic(), []
     while state.step < settings.steps and not state.stopped:
-        with _undisturbed(state):
+        with undisturbed(state):
             losses.append(_one_step(state, data, weights, settings, warp))
             look = state.step % settings.check_every == 0 or state.step == settings.steps
             seen_now = _look(state, holdout, settings) if look and len(holdout.label) else None
@@ -166,8 +167,14 @@ def train(
             losses = []
 
 
+class Steps(Protocol):
+    """A training's state: `whole` is False within a step."""
+
+    whole: bool
+
+
 @contextmanager
-def _undisturbed(state: TrainState) -> Iterator[None]:
+def undisturbed(state: Steps) -> Iterator[None]:
     """A signal that ends the run waits for the end of the step; a fault within it leaves `state.whole` False."""
     waiting: list[int] = []
     before = {}
