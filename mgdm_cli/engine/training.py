@@ -121,9 +121,13 @@ def moments_of(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 def put_moments(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `moments_of` gave."""
-    names = [name for name, _ in net.named_parameters()]
     state = optimizer.state_dict()
-    state["state"] = {i: moments for i, name in enumerate(names) if (moments := under(f"{name}.", tensors))}
+    state["state"] = {
+        # In the parameter's own layout in memory: the fused optimizer walks over both without looking at their strides.
+        index: {k: torch.empty_like(own).copy_(v) if v.shape == own.shape else v for k, v in moments.items()}
+        for index, (name, own) in enumerate(net.named_parameters())
+        if (moments := under(f"{name}.", tensors))
+    }
     optimizer.load_state_dict(state)
 
 

@@ -229,7 +229,7 @@ def test_another_format_may_be_asked_for(ground: tuple[Source, Path], tmp_path: 
     assert images[0].keys() == images[1].keys()
     assert all((pixels == images[1][name]).all() for name, pixels in images[0].items())
     assert (tmp_path / "out/report.html").is_file()
-    again = verify.run(out, regenerate=2, remake=partial(verify.remake_with, ground[1]))
+    again = verify.run(out, regenerate=2, remake=partial(verify.remake_with, ground[1], None))
     assert (again.exit_code, again.document["made_again"]) == (0, 2)
     with pytest.raises(OtherPlan, match="form"):
         make(ground, tmp_path / "out", few)

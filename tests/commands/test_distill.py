@@ -80,7 +80,7 @@ def test_sample_and_augment_take_a_student(
     assert done.document["evaluations_per_image"] <= 8
     entries = load(tmp_path / "hard")
     assert all(entry.stage == "disturbed" and entry.sampler == "ddpm" for entry in entries)
-    remake = partial(verify.remake_with, students[method])
+    remake = partial(verify.remake_with, students[method], None)
     assert verify.run(tmp_path / "hard", regenerate=2, remake=remake).exit_code == 0
     chosen = replace(wanted, mode="select")
     picked = augment.run(ground[0], chosen, out=tmp_path / "picked", model=students[method], device="cpu")
