@@ -32,10 +32,11 @@ from mgdm_cli.commands.augment import BETWEEN, SCALE, STRENGTH
 from mgdm_cli.commands.making import SCALE_BETWEEN
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.plan import Recipe
+from mgdm_cli.data.splits import patient_key
 from mgdm_cli.engine import judging
 from mgdm_cli.engine.decoding import Count, Parts, make_block
 from mgdm_cli.engine.device import make_deterministic, pick
-from mgdm_cli.engine.preparing import Prepared
+from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import load_parts, read_settings
 from mgdm_cli.metrics import manifold
 from mgdm_cli.metrics.fidelity import kernel_distance, with_interval
@@ -94,8 +95,10 @@ def drawn(arm: Arm, per_class: int, guidance: str | None = None, seed: int = 3) 
 
 def row(arm: Arm, x0: torch.Tensor, label: Any, found: judging.Judges, prepared: Prepared) -> dict[str, Any]:
     """How far, how varied, how true."""
-    real, of_real, patients = judging.real_space(found, prepared, torch.device("cpu"))
-    ours, names = judging.features_of(found.nets[0], x0), np.asarray(patients)
+    records = judging.unseen(found, prepared)
+    data = pictures(prepared, records, torch.device("cpu"))
+    real, ours = (judging.features_of(found.nets[0], pictured) for pictured in (data.x0, x0))
+    of_real, names = data.label.numpy(), np.asarray([patient_key(record) for record in records])
     seen = judging.judged(found, x0).argmax(1) == label
     student = read_settings(arm.folder).student
     # Class by class: as many of each were drawn, and the real classes are unlike in number.
