@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.data.plan import seed_of
+from mgdm_cli.data.splits import patient_key
 from mgdm_cli.engine import judging
-from mgdm_cli.engine.preparing import Prepared
+from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.metrics.fidelity import frechet, kernel_distance, with_interval
 from mgdm_cli.metrics.labels import wilson
 
@@ -28,7 +29,8 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Gauge:
-    """The judges, and the features (N, F) and patients (N,) of the real images that the first one never saw."""
+    """The judges, and the features (N, F) and patients (N,) of the real images that the first one never saw,
+    as many of each class."""
 
     found: judging.Judges
     real: np.ndarray
@@ -72,8 +74,14 @@ def gauge(prepared: Prepared, work: Path) -> Gauge:
     """Trains the judges that `work` lacks."""
     work.mkdir(parents=True, exist_ok=True)
     found = next(e for e in judging.judges(work, prepared, CPU) if isinstance(e, judging.Judges))
-    real, _, patients = judging.real_space(found, prepared, CPU)
-    return Gauge(found, real, patients)
+    records = judging.unseen(found, prepared)
+    data = pictures(prepared, records, CPU)
+    rng = np.random.default_rng(0)
+    groups = [rng.permutation(np.flatnonzero(data.label.numpy() == k)) for k in range(len(prepared.classes))]
+    # As many of each class, as are drawn: another mix of classes would be taken for a distance.
+    rows = np.sort(np.concatenate([group[: min(map(len, groups))] for group in groups]))
+    real = judging.features_of(found.nets[0], data.x0[torch.from_numpy(rows)])
+    return Gauge(found, real, tuple(patient_key(records[row]) for row in rows))
 
 
 def blocks(classes: int, per_class: int, block: int) -> Iterator[tuple[int, list[int]]]:
