@@ -58,6 +58,9 @@ def test_fill_raises_the_smallest_first() -> None:
     done = allot(REAL, 600)
     assert {REAL[c] + n for c, n in done.quotas.items()} == {460}
     assert (done.total, done.capped, done.notes) == (600, (), ())
+    assert (
+        "no image is made of normal, benign" in allot(REAL, 50).notes[0]
+    )  # the look of made images then marks a class
 
 
 def test_fill_is_the_best_there_is() -> None:
