@@ -28,7 +28,7 @@ from mgdm_cli.errors import Interrupted, IoFailed, MgdmError, UsageError
 VERBS = {
     "inspect": "What a folder of images holds: formats, classes, patients.",
     "train": "Train denoiser and classifier on a folder of images.",
-    "distill": "A student of a trained run that needs one or a few steps an image.",
+    "distill": "A student of a run: an image in one or a few steps.",
     "sample": "Plain class-conditional images from a trained run.",
     "augment": "The main job: plan, generate, disturb, filter, write, report.",
     "models": "The base models that training starts from.",
