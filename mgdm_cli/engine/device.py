@@ -60,7 +60,9 @@ def make_deterministic() -> None:
     """The same inputs give the same bits on the same machine: no autotuning, no TF32, deterministic kernels."""
     keep_pages()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode(
+        "warn"
+    )  # use_deterministic_algorithms loads the compiler as well: seconds, for nothing here
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
