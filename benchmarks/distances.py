@@ -1,7 +1,8 @@
 """What several benchmarks share: drawing images from a model, and how far they lie from real ones, with intervals.
 
-Distances are taken in the features of the first of the two cross-fitted judges of `mgdm evaluate`, to real images that it never saw; the
-share of images whose class is seen comes from both. The judges are trained once and kept in a folder.
+Distances are taken in the features of the first of the two cross-fitted judges of `mgdm evaluate`, to real images that it never saw;
+precision, recall and coverage class by class, then their mean; the share of images whose class is seen comes from both judges. The judges
+are trained once and kept in a folder.
 """
 
 from __future__ import annotations
@@ -21,27 +22,32 @@ from mgdm_cli.data.plan import seed_of
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.engine import judging
 from mgdm_cli.engine.preparing import Prepared, pictures
+from mgdm_cli.metrics import manifold
 from mgdm_cli.metrics.fidelity import frechet, kernel_distance, with_interval
 from mgdm_cli.metrics.labels import wilson
 
 CPU = torch.device("cpu")
+SHARES = {"precision": manifold.precision, "recall": manifold.recall, "coverage": manifold.coverage}
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """The judges, and the features (N, F) and patients (N,) of the real images that the first one never saw,
+    """The judges, and the features (N, F), classes (N,) and patients (N,) of the real images that the first one never saw,
     as many of each class."""
 
     found: judging.Judges
     real: np.ndarray
+    label: np.ndarray
     patients: tuple[str, ...]
 
     def of(self, x0: Tensor, label: np.ndarray) -> dict[str, Any]:
         """Distances and class agreement of images x0 (N, C, H, W) of these classes (N,)."""
         ours = judging.features_of(self.found.nets[0], x0)
         seen = judging.judged(self.found, x0).argmax(1) == label
+        pairs = [(self.real[self.label == k], ours[label == k]) for k in np.unique(label)]
         return {
             "images": len(label),
+            **{name: round(float(np.mean([share(*pair) for pair in pairs])), 3) for name, share in SHARES.items()},
             "class_seen": round(float(seen.mean()), 3),
             "class_seen_interval": [round(v, 3) for v in wilson(int(seen.sum()), len(seen))],
             "kernel_distance": asdict(with_interval(kernel_distance, self.real, ours, groups=self.patients)),
@@ -81,7 +87,7 @@ def gauge(prepared: Prepared, work: Path) -> Gauge:
     # As many of each class, as are drawn: another mix of classes would be taken for a distance.
     rows = np.sort(np.concatenate([group[: min(map(len, groups))] for group in groups]))
     real = judging.features_of(found.nets[0], data.x0[torch.from_numpy(rows)])
-    return Gauge(found, real, tuple(patient_key(records[row]) for row in rows))
+    return Gauge(found, real, data.label.numpy()[rows], tuple(patient_key(records[row]) for row in rows))
 
 
 def blocks(classes: int, per_class: int, block: int) -> Iterator[tuple[int, list[int]]]:
@@ -98,4 +104,5 @@ def told(row: dict[str, Any]) -> str:
     line = f"kernel distance {near['value']:.4f} [{near['lo']:.4f}, {near['hi']:.4f}] (real {near['baseline']:.4f})"
     if far["value"] is not None:
         line += f", Frechet {far['value']:.2f} [{far['lo']:.2f}, {far['hi']:.2f}] (real {far['baseline']:.2f})"
+    line += f", precision {row['precision']}, recall {row['recall']}, coverage {row['coverage']}"
     return line + f", class seen {row['class_seen']} {row['class_seen_interval']}"

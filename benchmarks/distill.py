@@ -5,10 +5,8 @@
     python -m benchmarks.distill --data ../shared/data/pneumoniamnist --teacher /tmp/teacher --student one=/tmp/one --work /tmp/judges
 
 Every row draws the same number of images of each class from the same seeds, by the teacher with DPM-Solver++(2M) at several numbers of
-steps, and by each student. Distances and recall, class by class, in the features of a judge of `mgdm evaluate`, to real images that it
-never saw, with bootstrap intervals by patient; the share of images in which the judges see the class that was asked for. Then the same
-blocks under `--guidance uncertainty`: how much the entropy of the judges, who took no part, rises over the same seeds undisturbed, and at
-what cost.
+steps, and by each student; what is measured is in `distances`. Then the same blocks under `--guidance uncertainty`: how much the entropy of
+the judges, who took no part, rises over the same seeds undisturbed, and at what cost.
 Times are of one process on the CPU; rows are timed in turn, three times, and the ratio to the slowest row's median is of the same turn.
 """
 
@@ -28,18 +26,14 @@ import numpy as np
 import torch
 from PIL import Image as Picture
 
-from mgdm_cli.commands.augment import BETWEEN, SCALE, STRENGTH
+from benchmarks.distances import CPU, add_source, gauge, source_of, told
 from mgdm_cli.commands.making import SCALE_BETWEEN
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.wanted import BETWEEN, SCALE, STRENGTH
 from mgdm_cli.data.plan import Recipe
-from mgdm_cli.data.splits import patient_key
 from mgdm_cli.engine import judging
 from mgdm_cli.engine.decoding import Count, Parts, make_block
-from mgdm_cli.engine.device import make_deterministic, pick
-from mgdm_cli.engine.preparing import Prepared, pictures
+from mgdm_cli.engine.device import make_deterministic
 from mgdm_cli.engine.run import load_parts, read_settings
-from mgdm_cli.metrics import manifold
-from mgdm_cli.metrics.fidelity import kernel_distance, with_interval
 from mgdm_cli.metrics.labels import entropy, wilson
 
 BLOCK = 8
@@ -58,7 +52,7 @@ class Arm:
 
 def arms(teacher: Path, students: dict[str, Path], steps: Sequence[int]) -> list[Arm]:
     """The teacher at each number of steps, then the students."""
-    device, found = torch.device("cpu"), []
+    device, found = CPU, []
     settings = read_settings(teacher)
     parts, _ = load_parts(teacher, settings, device)
     plain: dict[str, Any] = {"process": settings.process, "guidance": "cfg"}
@@ -91,28 +85,6 @@ def drawn(arm: Arm, per_class: int, guidance: str | None = None, seed: int = 3) 
             count.evaluations += made.count.evaluations
             count.gradients += made.count.gradients
     return torch.cat(after), torch.cat(before), np.array(label), count
-
-
-def row(arm: Arm, x0: torch.Tensor, label: Any, found: judging.Judges, prepared: Prepared) -> dict[str, Any]:
-    """How far, how varied, how true."""
-    records = judging.unseen(found, prepared)
-    data = pictures(prepared, records, torch.device("cpu"))
-    real, ours = (judging.features_of(found.nets[0], pictured) for pictured in (data.x0, x0))
-    of_real, names = data.label.numpy(), np.asarray([patient_key(record) for record in records])
-    seen = judging.judged(found, x0).argmax(1) == label
-    student = read_settings(arm.folder).student
-    # Class by class: as many of each were drawn, and the real classes are unlike in number.
-    pairs = [(real[of_real == c], ours[label == c], names[of_real == c].tolist()) for c in range(len(prepared.classes))]
-    shares = {"precision": manifold.precision, "recall": manifold.recall, "coverage": manifold.coverage}
-    near = [asdict(with_interval(kernel_distance, theirs, mine, groups=who)) for theirs, mine, who in pairs]
-    return {
-        "student": None if student is None else asdict(student),
-        "images": len(label),
-        "kernel_distance": dict(zip(prepared.classes, near, strict=True)),
-        **{name: float(np.mean([share(theirs, mine) for theirs, mine, _ in pairs])) for name, share in shares.items()},
-        "class_seen": float(seen.mean()),
-        "class_seen_interval": wilson(int(seen.sum()), len(seen)),
-    }
 
 
 def hard(arm: Arm, per_class: int, found: judging.Judges) -> dict[str, Any]:
@@ -170,9 +142,7 @@ def sheet(path: Path, rows: Sequence[torch.Tensor], *, columns: int = 16) -> Non
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write benchmarks/results/distill_<set>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--size")
-    parser.add_argument("--patient-regex")
+    add_source(parser)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student", action="append", default=[], metavar="NAME=RUN")
     parser.add_argument("--steps", default="4,8,14,50", help="of the teacher")
@@ -180,24 +150,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--hard-per-class", type=int, default=40, help="images a class under uncertainty guidance; 0 is none"
     )
-    parser.add_argument("--judges-seen", type=int, default=judging.SEEN, help="images that each judge learns from")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the judges and the sheet of pictures")
     asked = parser.parse_args(arguments)
     make_deterministic()
-    device = pick("cpu")
-    prepared = prepare(Source(asked.data, patient_regex=asked.patient_regex, size=asked.size), seed=0)
-    asked.work.mkdir(parents=True, exist_ok=True)
-    found = next(
-        e for e in judging.judges(asked.work, prepared, device, seen=asked.judges_seen) if isinstance(e, judging.Judges)
-    )
+    prepared = source_of(asked)
+    measure = gauge(prepared, asked.work)
     students = {name: Path(folder) for name, _, folder in (text.partition("=") for text in asked.student)}
     everyone = arms(asked.teacher, students, [int(n) for n in asked.steps.split(",")])
     rows, pictures = {}, []
     for arm in everyone:
         x0, _, label, count = drawn(arm, asked.per_class)
-        rows[arm.name] = {**row(arm, x0, label, found, prepared), "evaluations": count.evaluations / len(label)}
+        student = read_settings(arm.folder).student
+        rows[arm.name] = {
+            "student": None if student is None else asdict(student),
+            **measure.of(x0, label),
+            "evaluations": count.evaluations / len(label),
+        }
         if asked.hard_per_class and (arm.parts.student or arm.recipe.steps in (8, 9)):
-            rows[arm.name]["uncertainty"] = hard(arm, asked.hard_per_class, found)
+            rows[arm.name]["uncertainty"] = hard(arm, asked.hard_per_class, measure.found)
         chosen = [
             i for c in range(len(prepared.classes)) for i in np.flatnonzero(label == c)[: 16 // len(prepared.classes)]
         ]
@@ -217,7 +186,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "set": asked.data.name,
         "scale": SCALE,
         "teacher_seen": teacher.train.seen,
-        "judges_seen": asked.judges_seen,
         "width": teacher.unet.width,
         "arms": rows,
     }
@@ -228,11 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def tell(name: str, found: dict[str, Any]) -> None:
     """One line of the table."""
-    line = f"{name:20s}"
-    for label, near in found["kernel_distance"].items():
-        line += f" kernel of {label} {near['value']:.3f} [{near['lo']:.3f}, {near['hi']:.3f}],"
-    line += f" precision {found['precision']:.2f}, recall {found['recall']:.2f}, coverage {found['coverage']:.2f}"
-    line += f", class seen {found['class_seen']:.2f}, {found['evaluations']:.1f} evaluations"
+    line = f"{name:20s} {told(found)}, {found['evaluations']:.1f} evaluations"
     if "uncertainty" in found and found["uncertainty"]["entropy_gain"] is not None:
         more = found["uncertainty"]
         lo, hi = more["entropy_gain_interval"]

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from mgdm_cli.commands import augment
-from mgdm_cli.commands.augment import STRENGTH, Wanted
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.wanted import STRENGTH, Wanted
 from mgdm_cli.data.codecs import codec_of
 from mgdm_cli.data.manifest import Entry, load
 from mgdm_cli.data.plan import read_plan

@@ -23,9 +23,9 @@ from typing import Any
 
 from mgdm_cli.commands import augment, evaluate
 from mgdm_cli.commands.arming import MADE
-from mgdm_cli.commands.augment import STRENGTH, Wanted
 from mgdm_cli.commands.modelling import Source, prepare
 from mgdm_cli.commands.options import seconds_of
+from mgdm_cli.commands.wanted import BALANCE, STRENGTH, Wanted
 from mgdm_cli.commands.weighing import CONTROLS, Asked
 from mgdm_cli.data.folder import scan
 from mgdm_cli.data.splits import folds
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--patient-regex")
     parser.add_argument("--n", type=int, default=300, help="images of each arm")
     parser.add_argument(
-        "--balance", default="fill", help="of the plan; equal gives every class the same share of made images"
+        "--balance", default=BALANCE, help="of the plan: equal, or fill, which raises the smallest classes first"
     )
     parser.add_argument("--model", type=Path, help="a trained run; else one is trained within --budget")
     parser.add_argument("--budget", default="30m", help="of the training of the model")

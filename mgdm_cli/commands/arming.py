@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mgdm_cli.commands.augment import Wanted
     from mgdm_cli.commands.finding import Training
+    from mgdm_cli.commands.wanted import Wanted
     from mgdm_cli.engine.preparing import Prepared
 
 FOLDER = "arms"
@@ -104,7 +104,7 @@ class Maker:
 
     def _wanted(self, name: str, counts: Mapping[str, int]) -> Wanted:
         """The recipe of the arm; what it does not decide is as in the synthetic set, where that holds a plan."""
-        from mgdm_cli.commands.augment import Wanted
+        from mgdm_cli.commands.wanted import Wanted
         from mgdm_cli.data.checking import open_plan
 
         like: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +15,17 @@ from mgdm_cli.commands import options
 from mgdm_cli.commands.finding import Training, found_or_trained
 from mgdm_cli.commands.making import Work, carry_out, summary, write_records
 from mgdm_cli.commands.modelling import Source, add_siblings, prepare
+from mgdm_cli.commands.wanted import (
+    BALANCE,
+    BETWEEN,
+    CANDIDATES,
+    DEPTH,
+    FROM_REAL,
+    SAMPLER,
+    SCALE,
+    STRENGTH,
+    Wanted,
+)
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import PARTIAL
 
@@ -24,52 +35,10 @@ if TYPE_CHECKING:
     from mgdm_cli.data.dataset import Dataset
     from mgdm_cli.data.plan import Allotment
     from mgdm_cli.engine.generation import Works
-    from mgdm_cli.engine.planning import Drawing
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
 
-STRENGTH = 0.03
-SAMPLER = "dpmpp_2m"
-STEPS = 9
-SCALE = 2.5
-FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these defaults with --source real
-BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
-CANDIDATES = 4
-DEPTH = 0.7  # of the way to noise that a real image is taken back, with --source real
 GUIDING, PLANNING, GATES = "Guidance", "Plan", "Gates"  # panels of the help text
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be made, and how: the flags of `augment` beside those of the input."""
-
-    n: int | None = None
-    guidance: str = "uncertainty"
-    strength: float = STRENGTH
-    mode: Literal["guide", "select"] = "guide"
-    candidates: int = CANDIDATES
-    balance: str = "fill"
-    max_per_real: float = 20.0
-    force_small: bool = False
-    sampler: str | None = None
-    steps: int | None = None
-    scale: float | None = None
-    between: tuple[float, float] = BETWEEN
-    knobs: dict[str, float] = field(default_factory=dict)
-    copy_alpha: float = 0.01
-    filters: bool = True
-    block: int | None = None
-    statement: Mapping[str, str] = field(default_factory=dict)
-    on: Literal["x", "x0"] = "x"
-    write_as: str | None = None
-    depth: float | None = None  # where images are made from real ones: how far each is taken back towards noise
-
-    @property
-    def usual(self) -> Drawing:
-        """What is not said, where the model is no student."""
-        from mgdm_cli.engine.planning import Drawing
-
-        return Drawing(SAMPLER, STEPS, SCALE)
 
 
 def run(
@@ -257,10 +226,10 @@ def command(
         typer.Option(
             "--balance",
             metavar="HOW",
-            help="fill, equal, proportional, or class=500,other=20.",
+            help="equal, fill (the smallest first), proportional, or class=500,other=20.",
             rich_help_panel=PLANNING,
         ),
-    ] = "fill",
+    ] = BALANCE,
     max_per_real: Annotated[
         float,
         typer.Option("--max-per-real", help="Most synthetic images per real one of a class.", rich_help_panel=PLANNING),

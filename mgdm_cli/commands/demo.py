@@ -74,13 +74,12 @@ def _augment(
 ) -> Result:
     """The main job, with the flags that a person would give it."""
     from mgdm_cli.commands import augment
+    from mgdm_cli.commands.wanted import Wanted
 
     target = out / "synthetic"
     flags: dict[str, Any] = {"data": source.data, "patient_regex": source.patient_regex, "n": n, "out": target}
     flags |= {"seed": seed, "device": device, **more}
-    return augment.run(
-        source, augment.Wanted(n, guidance=guidance), out=target, seed=seed, device=device, flags=flags, **more
-    )
+    return augment.run(source, Wanted(n, guidance=guidance), out=target, seed=seed, device=device, flags=flags, **more)
 
 
 def _verdict(out: Path, form: Form) -> Agreement:

@@ -11,8 +11,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.augment import SCALE
 from mgdm_cli.commands.modelling import Source, prepare, same_threads
+from mgdm_cli.commands.wanted import SCALE
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 

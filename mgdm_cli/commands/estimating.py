@@ -11,8 +11,8 @@ from mgdm_cli.console import Result
 if TYPE_CHECKING:
     import torch
 
-    from mgdm_cli.commands.augment import Wanted
     from mgdm_cli.commands.finding import Training
+    from mgdm_cli.commands.wanted import Wanted
     from mgdm_cli.data.plan import Allotment
     from mgdm_cli.engine.preparing import Prepared
 

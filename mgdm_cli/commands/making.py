@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mgdm_cli import console
 
 if TYPE_CHECKING:
-    from mgdm_cli.commands.augment import Wanted
+    from mgdm_cli.commands.wanted import Wanted
     from mgdm_cli.data.dataset import Dataset
     from mgdm_cli.data.plan import Recipe
     from mgdm_cli.engine.generation import Works

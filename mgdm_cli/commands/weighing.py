@@ -265,6 +265,7 @@ def _arms(
     """
     import numpy as np
 
+    from mgdm_cli.data.plan import one_sided
     from mgdm_cli.engine import judging, utility
 
     maker, asked, prepared, seed = task.maker, task.asked, task.maker.prepared, task.maker.seed
@@ -290,12 +291,9 @@ def _arms(
     if any(len(p.label) > counts.sum() for p in pools.values()):
         notes = ("every arm adds as many images of each class as the smallest synthetic set has",)
     if counts.any() and not counts.all():
-        # Seen with classical augmentation too: whatever marks the added images, marks their classes.
-        without = ", ".join(name for name, n in zip(prepared.classes, counts, strict=True) if not n)
         notes = (
             *notes,
-            f"no image is added to {without}: a net can take the look of added images for the other classes, and err on real "
-            "ones; augment --balance equal adds to every class",
+            one_sided("added to", [name for name, n in zip(prepared.classes, counts, strict=True) if not n]),
         )
     make = {"dup": utility.duplicates, "classical": utility.classical}
     arms = [

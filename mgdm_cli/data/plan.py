@@ -53,15 +53,15 @@ class Allotment:
 def allot(
     real: Mapping[str, int],
     n: int | None,
-    balance: str = "fill",
+    balance: str,
     *,
     max_per_real: float = 20.0,
     force_small: bool = False,
 ) -> Allotment:
     """The allotment of `n` synthetic images over the classes of `real` (class -> real training images, class order).
 
-    "fill" raises the smallest classes first until `n` is spent (water-filling: real + synthetic reaches one level);
-    "equal" gives each class the same number; "proportional" keeps the shares of the real set; "a=500,b=20" says it
+    "equal" gives each class the same number; "fill" raises the smallest classes first until `n` is spent (water-filling: real +
+    synthetic reaches one level); "proportional" keeps the shares of the real set; "a=500,b=20" says it
     outright (`n` may then be None). Raises UsageError on a bad balance, BadInput when no class is large enough.
     """
     if max_per_real <= 0:
@@ -87,21 +87,30 @@ def allot(
     notes = _notes(real, small, capped, caps, asked=asked, total=sum(quotas.values()), max_per_real=max_per_real)
     without = [c for c in kept if not quotas.get(c)]
     if without and any(quotas.values()):
-        # Measured (benchmarks.utility): what only some classes have, a classifier takes for those classes.
-        told = "a classifier can take the look of made images for the other classes; --balance equal makes some of every class"
-        notes = (*notes, f"no image is made of {', '.join(without)}: {told}")
+        notes = (*notes, one_sided("made of", without))
     return Allotment({c: quotas.get(c, 0) for c in real}, asked, capped, small, notes)
 
 
+def one_sided(what: str, without: Sequence[str]) -> str:
+    """The warning that no image is "made of" or "added to" the classes `without`, but to others.
+
+    Measured by benchmarks.utility, with classical augmentation too: whatever marks the added images then marks their classes.
+    """
+    return (
+        f"no image is {what} {', '.join(without)}: a classifier can take the look of added images for the other classes, and err "
+        "on real ones; augment --balance equal makes some of every class"
+    )
+
+
 def _shares(balance: str, real: Mapping[str, int], caps: Mapping[str, int], n: int) -> dict[str, int]:
-    if balance == "fill":
-        return _fill(real, caps, n)
     if balance == "equal":
         return _fill(dict.fromkeys(real, 0), caps, n)
+    if balance == "fill":
+        return _fill(real, caps, n)
     if balance == "proportional":
         return _proportional(real, caps, n)
-    near = get_close_matches(balance, ["fill", "equal", "proportional"], 1)
-    meant = f"Did you mean {near[0]}?" if near else "Use fill, equal, proportional or class=count,class=count."
+    near = get_close_matches(balance, ["equal", "fill", "proportional"], 1)
+    meant = f"Did you mean {near[0]}?" if near else "Use equal, fill, proportional or class=count,class=count."
     raise UsageError(f"unknown --balance {balance!r}", meant)
 
 

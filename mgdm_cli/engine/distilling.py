@@ -21,7 +21,7 @@ from . import warp as warping
 from . import weights
 from .lessons import BINS, Batch, Learner, State, Teacher, pool_for, take
 from .preparing import Prepared, pictures
-from .pretraining import Event, forget_checkpoints, log_tick, resume, save_checkpoint
+from .pretraining import Event, forget_checkpoints, kept
 from .run import DENOISER, GUIDE, JUDGE, RunSettings, denoiser_header, new_model, read_settings
 from .sizing import OVERHEAD, typical
 from .student import StudentSettings
@@ -124,21 +124,8 @@ def distill(
     teacher = load_teacher(source, student, device)
     state = begin(settings, teacher, device)
     data = pictures(prepared, prepared.splits.train, device)
-    for note in resume(folder, state):
-        yield Event("note", note=note)
-    saved = time.monotonic()
-    yield Event("student", state.step * student.batch, student.seen)
-    try:
-        for tick in lessons(state, teacher, data, settings):
-            yield Event("student", tick.seen, student.seen, tick.loss)
-            log_tick(folder, tick)
-            if time.monotonic() - saved > save_every:
-                save_checkpoint(folder, state)
-                saved = time.monotonic()
-    except BaseException:
-        if state.whole:
-            save_checkpoint(folder, state)
-        raise
+    ticks = lessons(state, teacher, data, settings)
+    yield from kept(folder, "student", state, ticks, student, save_every=save_every)
     header = denoiser_header(settings, teacher=student.teacher, weak=None)
     weights.save(folder / DENOISER, state.learners["student"].average, header)
     forget_checkpoints(folder)

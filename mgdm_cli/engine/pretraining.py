@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,23 +129,9 @@ def _denoiser(
     data, holdout = pictures(prepared, records, device), pictures(prepared, prepared.splits.holdout, device)
     model = first_weights(settings, device)
     state = begin(model, settings.train)
-    for note in resume(folder, state):
-        yield Event("note", note=note)
-    saved, goal = time.monotonic(), settings.train.seen
-    yield Event("denoiser", state.step * settings.train.batch, goal)
-    try:
-        for tick in train(state, data, holdout, settings.train, warp=settings.warp):
-            yield Event("denoiser", tick.seen, goal, tick.loss, tick.holdout)
-            log_tick(folder, tick)
-            _keep_weak(folder, state, settings)
-            if time.monotonic() - saved > save_every:
-                save_checkpoint(folder, state)
-                saved = time.monotonic()
-    except BaseException:
-        # Stopped on the way (a signal, a full disk, a closed generator): what was learnt is kept where it can be.
-        if state.whole:
-            save_checkpoint(folder, state)
-        raise
+    ticks = train(state, data, holdout, settings.train, warp=settings.warp)
+    weak = partial(_keep_weak, folder, state, settings)
+    yield from kept(folder, "denoiser", state, ticks, settings.train, save_every=save_every, each=weak)
     if state.stopped:
         yield Event(
             "note",
@@ -174,6 +161,40 @@ def _keep_weak(folder: Path, state: TrainState, settings: RunSettings) -> None:
         weights.save(folder / WEAK, state.ema, denoiser_header(settings, seen=seen, weak=None))
 
 
+def kept(
+    folder: Path,
+    what: str,
+    state: Resumable,
+    ticks: Iterator[Tick],
+    length: Length,
+    *,
+    save_every: float,
+    each: Callable[[], None] | None = None,
+) -> Iterator[Event]:
+    """The training behind `ticks`, which have not begun, from the newest checkpoint on; saved every so often, and when it is stopped.
+
+    `each` is called after every tick.
+    """
+    for note in resume(folder, state):
+        yield Event("note", note=note)
+    saved = time.monotonic()
+    yield Event(what, state.step * length.batch, length.seen)
+    try:
+        for tick in ticks:
+            yield Event(what, tick.seen, length.seen, tick.loss, tick.holdout)
+            log_tick(folder, tick)
+            if each is not None:
+                each()
+            if time.monotonic() - saved > save_every:
+                save_checkpoint(folder, state)
+                saved = time.monotonic()
+    except BaseException:
+        # Stopped on the way (a signal, a full disk, a closed generator): what was learnt is kept where it can be.
+        if state.whole:
+            save_checkpoint(folder, state)
+        raise
+
+
 def forget_checkpoints(folder: Path) -> None:
     """Remove them: the training has ended."""
     for path in _checkpoints(folder):
@@ -181,10 +202,20 @@ def forget_checkpoints(folder: Path) -> None:
         path.with_suffix(".sha256").unlink(missing_ok=True)
 
 
+class Length(Protocol):
+    """How long a training is: images a step, and images in all."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def seen(self) -> int: ...
+
+
 class Resumable(Protocol):
-    """What a checkpoint holds."""
+    """What a checkpoint holds, of a training that is at `step`; `whole` where it is not within one."""
 
     step: int
+    whole: bool
 
     def tensors(self) -> dict[str, Tensor]: ...
     def header(self) -> dict[str, object]: ...

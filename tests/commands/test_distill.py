@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from mgdm_cli.commands import augment, distill, sample, train, verify
-from mgdm_cli.commands.augment import Wanted
 from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.manifest import load
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, read_settings

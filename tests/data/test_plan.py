@@ -27,7 +27,7 @@ REAL = {"normal": 437, "benign": 210, "malignant": 133}
 
 
 def make_plan(**changes: object) -> Plan:
-    quotas = allot(REAL, 200).quotas
+    quotas = allot(REAL, 200, "fill").quotas
     settings: dict[str, object] = {
         "versions": {"mgdm": "0.1.0"},
         "machine": Machine(device="cpu", cpu_capability="AVX2", threads=2),
@@ -53,13 +53,13 @@ def make_plan(**changes: object) -> Plan:
 
 
 def test_fill_raises_the_smallest_first() -> None:
-    assert allot(REAL, 50).quotas == {"normal": 0, "benign": 0, "malignant": 50}
-    assert allot(REAL, 97).quotas == {"normal": 0, "benign": 10, "malignant": 87}
-    done = allot(REAL, 600)
+    assert allot(REAL, 50, "fill").quotas == {"normal": 0, "benign": 0, "malignant": 50}
+    assert allot(REAL, 97, "fill").quotas == {"normal": 0, "benign": 10, "malignant": 87}
+    done = allot(REAL, 600, "fill")
     assert {REAL[c] + n for c, n in done.quotas.items()} == {460}
     assert (done.total, done.capped, done.notes) == (600, (), ())
     assert (
-        "no image is made of normal, benign" in allot(REAL, 50).notes[0]
+        "no image is made of normal, benign" in allot(REAL, 50, "fill").notes[0]
     )  # the look of made images then marks a class
 
 
@@ -76,7 +76,7 @@ def test_fill_is_the_best_there_is() -> None:
             for split in itertools.product(*(range(min(c, n) + 1) for c in caps))
             if sum(split) == spent
         )
-        found = allot(real, n, max_per_real=cap)
+        found = allot(real, n, "fill", max_per_real=cap)
         assert found.total == spent
         assert sorted(real[c] + more for c, more in found.quotas.items()) == best
 
@@ -89,10 +89,10 @@ def test_equal_and_proportional() -> None:
 
 
 def test_the_caps_hold_and_are_told() -> None:
-    found = allot({"a": 100, "b": 10}, 100, max_per_real=2.0)
+    found = allot({"a": 100, "b": 10}, 100, "fill", max_per_real=2.0)
     assert found.quotas == {"a": 80, "b": 20}
     assert found.capped == ("b",)
-    over = allot({"a": 100, "b": 10}, 1000, max_per_real=2.0)
+    over = allot({"a": 100, "b": 10}, 1000, "fill", max_per_real=2.0)
     assert (over.total, over.asked) == (220, 1000)
     assert any("1000 images were asked for; 220" in note for note in over.notes)
 
@@ -126,12 +126,12 @@ def test_what_makes_no_sense_is_a_usage_error(balance: str, n: int | None, hint:
 
 def test_small_classes_are_left_out_unless_forced() -> None:
     real = {"a": 100, "b": 9, "none": 0}
-    found = allot(real, 50)
+    found = allot(real, 50, "fill")
     assert found.quotas == {"a": 50, "b": 0, "none": 0}
     assert found.left_out == ("b", "none")
-    assert allot(real, 50, force_small=True).quotas == {"a": 0, "b": 50, "none": 0}
+    assert allot(real, 50, "fill", force_small=True).quotas == {"a": 0, "b": 50, "none": 0}
     with pytest.raises(BadInput):
-        allot({"b": 9}, 50)
+        allot({"b": 9}, 50, "equal")
 
 
 def test_lots_cover_the_quotas_without_gap() -> None:

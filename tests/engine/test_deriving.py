@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mgdm_cli.commands import augment, verify
-from mgdm_cli.commands.augment import Wanted
 from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.folder import scan
 from mgdm_cli.data.manifest import load, load_rejected
 from mgdm_cli.data.plan import Filters, Recipe

@@ -1,0 +1,53 @@
+"""What `augment` is asked for: its defaults, and the flags that say what is to be made and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mgdm_cli.engine.planning import Drawing
+
+STRENGTH = 0.03
+BALANCE = "equal"  # made images in rare classes alone mark these classes (measured: benchmarks.utility)
+SAMPLER = "dpmpp_2m"
+STEPS = 9
+SCALE = 2.5
+FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these defaults with --source real
+BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
+CANDIDATES = 4
+DEPTH = 0.7  # of the way to noise that a real image is taken back, with --source real
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made, and how: the flags of `augment` beside those of the input."""
+
+    n: int | None = None
+    guidance: str = "uncertainty"
+    strength: float = STRENGTH
+    mode: Literal["guide", "select"] = "guide"
+    candidates: int = CANDIDATES
+    balance: str = BALANCE
+    max_per_real: float = 20.0
+    force_small: bool = False
+    sampler: str | None = None
+    steps: int | None = None
+    scale: float | None = None
+    between: tuple[float, float] = BETWEEN
+    knobs: dict[str, float] = field(default_factory=dict)
+    copy_alpha: float = 0.01
+    filters: bool = True
+    block: int | None = None
+    statement: Mapping[str, str] = field(default_factory=dict)
+    on: Literal["x", "x0"] = "x"
+    write_as: str | None = None
+    depth: float | None = None  # where images are made from real ones: how far each is taken back towards noise
+
+    @property
+    def usual(self) -> Drawing:
+        """What is not said, where the model is no student."""
+        from mgdm_cli.engine.planning import Drawing
+
+        return Drawing(SAMPLER, STEPS, SCALE)
