@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.plan import seed_of
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.engine import judging

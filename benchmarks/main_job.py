@@ -23,7 +23,8 @@ import torch
 
 from mgdm_cli.commands import augment
 from mgdm_cli.commands.finding import Training
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import STRENGTH, Wanted
 from mgdm_cli.data.codecs import codec_of
 from mgdm_cli.data.manifest import Entry, load

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from benchmarks.main_job import gain_interval, judged, judges_of
 from mgdm_cli.commands.making import SCALE_BETWEEN
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import Recipe, seed_of
 from mgdm_cli.data.splits import patient_key

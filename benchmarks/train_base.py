@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES

@@ -101,9 +101,11 @@ class Verbs(TyperGroup):
 
 def load(verb: str) -> TyperCommand:
     """The command object of `verb`, from its module."""
+    from mgdm_cli.commands.signatures import talks
+
     module = import_module(f"mgdm_cli.commands.{verb}")
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(verb, cls=Verb, context_settings=CONTEXT)(module.command)
+    single.command(verb, cls=Verb, context_settings=CONTEXT)(talks(module.command))
     command = typer.main.get_command(single)
     assert isinstance(command, TyperCommand)
     return command

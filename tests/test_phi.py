@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mgdm_cli.commands import augment
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.folder import scan
 from tests.tiny import tiny_run, tiny_set, two_threads

@@ -42,9 +42,6 @@ def mount(monkeypatch: pytest.MonkeyPatch) -> Mount:
             patient_regex: options.PatientRegex = None,
             seed: options.Seed = 0,
             device: options.Device = "auto",
-            config: options.Config = None,
-            as_json: options.Json = False,
-            quiet: options.Quiet = False,
         ) -> None:
             console.finish(run(data=data, name=name, rate=rate, flip=flip, size=size, seed=seed, device=device))
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine import preparing, sizing
 from mgdm_cli.engine.preparing import Prepared

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.errors import MissingInput, NeedsTraining
 
 if TYPE_CHECKING:

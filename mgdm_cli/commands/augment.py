@@ -14,7 +14,8 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.finding import Training, found_or_trained
 from mgdm_cli.commands.making import Work, carry_out, summary, write_records
-from mgdm_cli.commands.modelling import Source, add_siblings, prepare
+from mgdm_cli.commands.modelling import add_siblings, prepare
+from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.commands.wanted import (
     BALANCE,
     BETWEEN,
@@ -167,8 +168,9 @@ def _lines(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[str,
     return tuple(lines)
 
 
+@reads_images()
 def command(
-    data: options.Data,
+    folder: Source,
     n: Annotated[
         int | None, typer.Option("--n", min=1, metavar="N", help="Accepted images wanted.", rich_help_panel=PLANNING)
     ] = None,
@@ -278,28 +280,10 @@ def command(
     data_source: options.DataSource = None,
     consent: options.Consent = None,
     licence: options.Licence = None,
-    size: options.Size = None,
-    fit: options.Fit = "pad",
-    window: options.Window = None,
-    labels: options.Labels = None,
-    label_tag: options.LabelTag = None,
-    patient_regex: options.PatientRegex = None,
-    require_patient_id: options.RequirePatientId = False,
-    frames: options.Frames = None,
-    slices: options.Slices = None,
-    skip_bad: options.SkipBad = False,
-    max_skip: options.MaxSkip = 0.05,
-    allow_synthetic_input: options.AllowSynthetic = False,
-    allow_burned_in: options.AllowBurnedIn = False,
-    max_file_size: options.MaxFileSize = None,
-    nan: options.Nan = None,
     flip: options.Flip = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Fill a class-unbalanced folder up with new, hard, labelled and marked synthetic images.
 
@@ -321,11 +305,7 @@ def command(
         sampler, scale = FROM_REAL[:2]
     if real and strength == STRENGTH:
         strength = FROM_REAL[2]  # a pull from noise leaves a real image a copy of itself
-    flags = {name: value for name, value in locals().items() if name != "real"}
-    folder = Source(
-        data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input, size, fit, window,
-        require_patient_id, allow_burned_in, max_file_size, nan,
-    )  # fmt: skip
+    flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real")}
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,

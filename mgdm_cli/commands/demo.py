@@ -10,7 +10,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.console import Result, finish
 
 if TYPE_CHECKING:
@@ -129,9 +129,6 @@ def command(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """The whole pipeline on phantom eyes: draw, train, generate, disturb, filter, write, report.
 

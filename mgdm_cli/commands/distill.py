@@ -11,7 +11,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Source, prepare, same_threads
+from mgdm_cli.commands.modelling import prepare, same_threads
+from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.commands.wanted import SCALE
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
@@ -250,9 +251,10 @@ def _made(out: Path, settings: RunSettings) -> Result:
     )
 
 
+@reads_images(but=("size", "fit", "require_patient_id"))
 def command(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote: the teacher.")],
-    data: options.Data,
+    source: Source,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="STUDENT", help="Folder of the student.", rich_help_panel=options.OUTPUT),
@@ -300,27 +302,12 @@ def command(
     ] = False,
     budget: options.Budget = None,
     seen: options.Seen = None,
-    window: options.Window = None,
-    labels: options.Labels = None,
-    label_tag: options.LabelTag = None,
-    patient_regex: options.PatientRegex = None,
-    frames: options.Frames = None,
-    slices: options.Slices = None,
-    skip_bad: options.SkipBad = False,
-    max_skip: options.MaxSkip = 0.05,
-    allow_synthetic_input: options.AllowSynthetic = False,
-    allow_burned_in: options.AllowBurnedIn = False,
-    max_file_size: options.MaxFileSize = None,
-    nan: options.Nan = None,
     save_every: Annotated[
         str, typer.Option("--save-every", metavar="TIME", help="Time between checkpoints.", rich_help_panel=options.RUN)
     ] = SAVE_EVERY,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """A student of a trained run: sample and augment use it with the same flags, in one or a few steps an image.
 
@@ -332,10 +319,6 @@ def command(
     mgdm distill runs/fundus --data ./fundus --method ddgan --budget 20m -o runs/fundus-four
     mgdm augment --data ./fundus --model runs/fundus-fast --n 5000
     """
-    source = Source(
-        data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input,
-        window=window, allow_burned_in=allow_burned_in, max_file_size=max_file_size, nan=nan,
-    )  # fmt: skip
     finish(
         run(
             source,

@@ -10,7 +10,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
 
@@ -89,13 +90,15 @@ def _refuse_foreign(target: Path) -> None:
         raise OtherPlan(f"{target.name}: holds something that evaluate did not write", "Choose another --out.")
 
 
+Real = Annotated[
+    Path,
+    typer.Option("--real", metavar="DIR", help="Folder of real images, as for train.", rich_help_panel=options.INPUT),
+]
+
+
+@reads_images(data=Real)
 def command(
-    real: Annotated[
-        Path,
-        typer.Option(
-            "--real", metavar="DIR", help="Folder of real images, as for train.", rich_help_panel=options.INPUT
-        ),
-    ],
+    source: Source,
     synthetic: Annotated[
         Path,
         typer.Option(
@@ -188,18 +191,6 @@ def command(
         ),
     ] = None,
     dry_run: options.DryRun = False,
-    size: options.Size = None,
-    fit: options.Fit = "pad",
-    window: options.Window = None,
-    labels: options.Labels = None,
-    label_tag: options.LabelTag = None,
-    patient_regex: options.PatientRegex = None,
-    require_patient_id: options.RequirePatientId = False,
-    frames: options.Frames = None,
-    slices: options.Slices = None,
-    skip_bad: options.SkipBad = False,
-    max_skip: options.MaxSkip = 0.05,
-    allow_synthetic_input: options.AllowSynthetic = False,
     real_images: Annotated[
         bool,
         typer.Option(
@@ -208,9 +199,6 @@ def command(
     ] = True,
     seed: options.Seed = 0,
     device: options.Device = "auto",
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Real against synthetic: fidelity, coverage, labels, copies and leaks.
 
@@ -233,21 +221,6 @@ def command(
     from mgdm_cli.commands.weighing import Asked
 
     asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, options.seconds_of(budget), jobs, ordered)
-    source = Source(
-        real,
-        labels,
-        label_tag,
-        patient_regex,
-        frames,
-        slices,
-        skip_bad,
-        max_skip,
-        allow_synthetic_input,
-        size,
-        fit,
-        window,
-        require_patient_id,
-    )
     finish(
         run(
             source,

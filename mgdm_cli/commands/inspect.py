@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgdm_cli.commands import options
-from mgdm_cli.console import Result, finish, plain, progress
+from mgdm_cli.commands.reading import LEARNING, Source, reads_images, scanned
+from mgdm_cli.console import Result, finish, plain
 from mgdm_cli.errors import BAD_INPUT, OK
 
 if TYPE_CHECKING:
@@ -22,61 +23,27 @@ SHOWN = 20  # of a list, for people; the JSON document holds all
 SPLITS = ("train", "val", "test")
 
 
-def run(
-    data: Path,
-    *,
-    labels: Path | None = None,
-    label_tag: str | None = None,
-    patient_regex: str | None = None,
-    frames: str | None = None,
-    slices: str | None = None,
-    skip_bad: bool = False,
-    max_skip: float = 0.05,
-    allow_synthetic: bool = False,
-    allow_burned_in: bool = False,
-    max_file_size: str | None = None,
-    nan: str | None = None,
-    quick: bool = False,
-    report: Path | None = None,
-) -> Result:
-    """What `data` holds; exit code 65 when files cannot be used (with `skip_bad`: more than `max_skip` of them).
+def run(source: Source, *, quick: bool = False, report: Path | None = None) -> Result:
+    """What the folder holds; exit code 65 when files cannot be used (with `skip_bad`: more than `max_skip` of them).
 
     `quick` reads headers only; `report` receives the document. MissingInput and BadInput (names that are no classes,
     conflicts) as in `folder.scan`.
     """
-    from mgdm_cli.data import folder, looking
-    from mgdm_cli.data.workers import Limits
+    from mgdm_cli.data import looking
 
-    with progress("look at the files", None, "files") as bar:
-        scan = folder.scan(
-            data,
-            labels=labels,
-            label_tag=label_tag,
-            patient_regex=patient_regex,
-            frames=frames,
-            slices=slices,
-            skip_bad=True,
-            max_skip=1.0,
-            allow_synthetic=allow_synthetic,
-            allow_burned_in=allow_burned_in,
-            max_file_size=options.bytes_of(max_file_size),
-            nan=options.nan_of(nan),
-            decode=not quick,
-            limits=Limits(),
-            tell=lambda done, total: bar.advance(),
-        )
+    scan = scanned(source, skip_bad=True, max_skip=1.0, decode=not quick)
     intensity = None if quick else looking.intensity_of(scan)
-    document = _document(data, scan, intensity)
+    document = _document(source.data, scan, intensity)
     files = document["files"] + len(scan.refused)
-    bad = len(scan.refused) > (max_skip * files if skip_bad else 0)
+    bad = len(scan.refused) > (source.max_skip * files if source.skip_bad else 0)
     document["usable"] = not bad and not document["unfit"] and bool(scan.records)
     if report is not None:
         from mgdm_cli.data.files import canonical, write_atomic
 
         write_atomic(report, canonical(plain(document), indent=2))
     wrong = "correct the files above, or give --skip-bad" if bad else "correct the above"
-    if skip_bad and bad:
-        wrong = f"{len(scan.refused)} of {files} files cannot be used, more than --max-skip {max_skip:g}"
+    if source.skip_bad and bad:
+        wrong = f"{len(scan.refused)} of {files} files cannot be used, more than --max-skip {source.max_skip:g}"
     lines = (*_lines(document), "usable" if document["usable"] else f"not usable as it is: {wrong}")
     return Result(document, lines, OK if document["usable"] else BAD_INPUT)
 
@@ -212,19 +179,9 @@ def _shown(path: str) -> str:
     return path if path.isprintable() and path.isascii() else ascii(path)[1:-1]
 
 
+@reads_images(but=LEARNING)
 def command(
-    data: options.Data,
-    labels: options.Labels = None,
-    label_tag: options.LabelTag = None,
-    patient_regex: options.PatientRegex = None,
-    frames: options.Frames = None,
-    slices: options.Slices = None,
-    skip_bad: options.SkipBad = False,
-    max_skip: options.MaxSkip = 0.05,
-    allow_synthetic: options.AllowSynthetic = False,
-    allow_burned_in: options.AllowBurnedIn = False,
-    max_file_size: options.MaxFileSize = None,
-    nan: options.Nan = None,
+    source: Source,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -234,9 +191,6 @@ def command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Headers only; decode no pixels.", rich_help_panel=options.INPUT)
     ] = False,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """What a folder of images holds: formats, sizes, classes, patients, copies; what cannot be used and why.
 
@@ -244,21 +198,4 @@ def command(
     mgdm inspect --data ./fundus --report input-report.json
     mgdm inspect --data ./ct --slices axial --patient-regex '(LIDC-[0-9]+)' --json
     """
-    finish(
-        run(
-            data,
-            labels=labels,
-            label_tag=label_tag,
-            patient_regex=patient_regex,
-            frames=frames,
-            slices=slices,
-            skip_bad=skip_bad,
-            max_skip=max_skip,
-            allow_synthetic=allow_synthetic,
-            allow_burned_in=allow_burned_in,
-            max_file_size=max_file_size,
-            nan=nan,
-            quick=quick,
-            report=report,
-        )
-    )
+    finish(run(source, quick=quick, report=report))

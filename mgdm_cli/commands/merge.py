@@ -65,9 +65,6 @@ def _records(out: Path) -> None:
 def command(
     outs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="The folders of all shards.")],
     out: options.Out = None,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Join the shards of one plan into one folder.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
+from mgdm_cli.commands.reading import Source, scanned
 from mgdm_cli.errors import NeedsTraining
 
 if TYPE_CHECKING:
@@ -24,32 +25,9 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET = 1800.0  # seconds, where a person watches
 
 
-@dataclass(frozen=True)
-class Source:
-    """The folder of real images and how it is read: the flags that `inspect`, `train` and `augment` share."""
-
-    data: Path
-    labels: Path | None = None
-    label_tag: str | None = None
-    patient_regex: str | None = None
-    frames: str | None = None
-    slices: str | None = None
-    skip_bad: bool = False
-    max_skip: float = 0.05
-    allow_synthetic: bool = False
-    size: str | None = None
-    fit: str = "pad"
-    window: str | None = None
-    require_patient_id: bool = False
-    allow_burned_in: bool = False
-    max_file_size: str | None = None
-    nan: str | None = None
-
-
 def prepare(source: Source, *, seed: int) -> Prepared:
     """Scan, split and frame the folder; says what was noticed."""
-    from mgdm_cli.data.folder import refuse_unfit, scan
-    from mgdm_cli.data.workers import Limits
+    from mgdm_cli.data.folder import refuse_unfit
     from mgdm_cli.engine import preparing
     from mgdm_cli.errors import BadInput, UsageError
 
@@ -62,15 +40,7 @@ def prepare(source: Source, *, seed: int) -> Prepared:
                 f"--window: {source.window!r} is not CENTRE,WIDTH or voi", "Write it as --window 40,400."
             ) from None
         window = (centre, width)
-    with console.progress("look at the files", None, "files") as bar:
-        found = scan(
-            source.data, labels=source.labels, label_tag=source.label_tag, patient_regex=source.patient_regex,
-            frames=source.frames, slices=source.slices, skip_bad=source.skip_bad, max_skip=source.max_skip,
-            allow_synthetic=source.allow_synthetic,
-            allow_burned_in=source.allow_burned_in, max_file_size=options.bytes_of(source.max_file_size),
-            nan=options.nan_of(source.nan), voi=source.window == "voi", decode=True, limits=Limits(),
-            tell=lambda done, total: bar.advance(1),
-        )  # fmt: skip
+    found = scanned(source)
     for note in found.notes:
         console.say(note)
     refuse_unfit(found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgdm_cli.commands import options
 from mgdm_cli.console import Result, finish
 
 
@@ -37,7 +36,7 @@ def run() -> Result:
     return Result({"models": rows}, tuple(lines))
 
 
-def command(config: options.Config = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+def command() -> None:
     """The base models from which training starts where one fits the images.
 
     \b

@@ -138,9 +138,6 @@ def command(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Plain class-conditional images from a trained run or a student, without gates: to look at a model.
 

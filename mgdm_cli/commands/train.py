@@ -9,7 +9,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Length, Source, measured, prepare, train_into
+from mgdm_cli.commands.modelling import Length, measured, prepare, train_into
+from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.console import Result, finish
 
 SAVE_EVERY = "5m"
@@ -73,8 +74,9 @@ def run(
     )
 
 
+@reads_images()
 def command(
-    data: options.Data,
+    source: Source,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.", rich_help_panel=options.OUTPUT)
     ],
@@ -83,21 +85,6 @@ def command(
     width: options.Width = None,
     base: options.Base = "auto",
     process: options.ProcessName = None,
-    size: options.Size = None,
-    fit: options.Fit = "pad",
-    window: options.Window = None,
-    labels: options.Labels = None,
-    label_tag: options.LabelTag = None,
-    patient_regex: options.PatientRegex = None,
-    require_patient_id: options.RequirePatientId = False,
-    frames: options.Frames = None,
-    slices: options.Slices = None,
-    skip_bad: options.SkipBad = False,
-    max_skip: options.MaxSkip = 0.05,
-    allow_synthetic_input: options.AllowSynthetic = False,
-    allow_burned_in: options.AllowBurnedIn = False,
-    max_file_size: options.MaxFileSize = None,
-    nan: options.Nan = None,
     flip: options.Flip = False,
     save_every: Annotated[
         str, typer.Option("--save-every", metavar="TIME", help="Time between checkpoints.", rich_help_panel=options.RUN)
@@ -105,9 +92,6 @@ def command(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Train denoiser and classifier on a folder of images.
 
@@ -118,13 +102,6 @@ def command(
     mgdm train --data ./fundus -o runs/fundus --size 64 --patient-regex '(P\\d+)_'
     mgdm train --data ./fundus -o runs/flow --process flow --budget 30m
     """
-    source = Source(
-        data, labels, label_tag, patient_regex, frames, slices, skip_bad, max_skip, allow_synthetic_input, size, fit, window,
-        require_patient_id,
-        allow_burned_in,
-        max_file_size,
-        nan,
-    )  # fmt: skip
     finish(
         run(
             source,

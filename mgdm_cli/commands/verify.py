@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mgdm_cli.commands import options
 from mgdm_cli.console import Result, finish, progress
 from mgdm_cli.errors import BAD_INPUT, OK, OtherPlan, UsageError
 
@@ -84,7 +83,8 @@ def remake_with(
 
 def _real(out: Path, data: Path | None, plan: Plan, device: torch.device) -> Pictures:
     """The real training images that `plan` was made from, read as the flags in the output folder say."""
-    from mgdm_cli.commands.modelling import Source, prepare
+    from mgdm_cli.commands.modelling import prepare
+    from mgdm_cli.commands.reading import Source
     from mgdm_cli.config import read
     from mgdm_cli.engine.preparing import pictures
 
@@ -95,7 +95,7 @@ def _real(out: Path, data: Path | None, plan: Plan, device: torch.device) -> Pic
         name: flags[name] for name in Source.__dataclass_fields__ if name in flags and name not in ("data", "labels")
     }
     labels = Path(flags["labels"]) if "labels" in flags else None
-    source = Source(data, labels, allow_synthetic=bool(flags.get("allow_synthetic_input")), **said)
+    source = Source(data, labels, **said)
     prepared = prepare(source, seed=plan.seed)
     if prepared.fingerprint != plan.inputs:
         raise OtherPlan(f"data: {data.name}: are not the images that these were made from", "Name those with --data")
@@ -149,9 +149,6 @@ def command(
         Path | None,
         typer.Option("--data", metavar="DIR", help="The real images, for --regenerate after --source real."),
     ] = None,
-    config: options.Config = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Check the files of an output folder, their marks and manifest.
 

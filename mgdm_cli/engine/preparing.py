@@ -12,7 +12,7 @@ import torch
 from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.files import sha256_hex
 from mgdm_cli.data.folder import Scan, read_pixels
-from mgdm_cli.data.geometry import crop_back, fit, pad_to_multiple, resized
+from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized
 from mgdm_cli.data.image import Form, Image, Record
 from mgdm_cli.data.intensity import Intensity, fit_intensity
 from mgdm_cli.data.splits import Splits, fingerprint, split
@@ -28,7 +28,7 @@ class Frame:
     """The way of a picture into the net and back: its size in files, the map of its intensities, how it is stored."""
 
     size: tuple[int, int]  # (height, width) in files
-    fit: str  # "pad", "crop", "stretch"
+    fit: How
     intensity: Intensity
     form: Form  # of the images that are written
 
@@ -70,7 +70,7 @@ def prepare(
     scan: Scan,
     *,
     size: tuple[int, int] | None = None,
-    fit_how: str = "pad",
+    fit_how: How = "pad",
     window: tuple[float, float] | None = None,
     holdout: float = 0.10,
     seed: int = 0,

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mgdm_cli.data.files import canonical, sha256_file, write_atomic
+from mgdm_cli.data.geometry import How
 from mgdm_cli.data.image import Form
 from mgdm_cli.data.intensity import Intensity
 from mgdm_cli.diffusion.model import Model
@@ -50,7 +51,7 @@ class RunSettings(BaseModel):
     classes: tuple[str, ...]
     counts: dict[str, int]
     size: tuple[int, int]
-    fit: str
+    fit: How
     form: Form
     intensity: Intensity
     sigma_data: float

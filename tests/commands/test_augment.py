@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from mgdm_cli.commands import augment, merge, sample, verify
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.folder import read_pixels, scan

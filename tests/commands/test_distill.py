@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mgdm_cli.commands import augment, distill, sample, train, verify
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.manifest import load

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mgdm_cli.commands import evaluate, leaking
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import pictures

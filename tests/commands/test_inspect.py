@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mgdm_cli.commands.inspect import run
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.errors import MissingInput
 
 KEYS = {
@@ -47,7 +48,7 @@ def text(lines: tuple[Any, ...]) -> str:
 
 
 def test_a_good_folder(eyes: Path) -> None:
-    result = run(eyes, patient_regex=r"(P\d+)_")
+    result = run(Source(eyes, patient_regex=r"(P\d+)_"))
     found = result.document
     assert result.exit_code == 0
     assert set(found) == KEYS
@@ -70,12 +71,12 @@ def test_a_good_folder(eyes: Path) -> None:
 
 def test_bad_files_are_listed_and_end_in_65(eyes: Path) -> None:
     (eyes / "train/ill/broken.png").write_bytes(b"nothing")
-    result = run(eyes)
+    result = run(Source(eyes))
     assert result.exit_code == 65
     assert [r["path"] for r in result.document["refused"]] == ["train/ill/broken.png"]
     assert "train/ill/broken.png: is not a PNG" in text(result.lines)
-    assert run(eyes, skip_bad=True).exit_code == 0
-    assert run(eyes, skip_bad=True, max_skip=0.001).exit_code == 65
+    assert run(Source(eyes, skip_bad=True)).exit_code == 0
+    assert run(Source(eyes, skip_bad=True, max_skip=0.001)).exit_code == 65
 
 
 def test_what_only_decoding_shows(eyes: Path) -> None:
@@ -85,11 +86,11 @@ def test_what_only_decoding_shows(eyes: Path) -> None:
     picture.save(eyes / "train/ill/glass.png")
     for i in range(4):
         Pillow.fromarray(np.full((16, 16), i, dtype=np.uint8)).save(eyes / f"train/ill/blank{i}.png")
-    quick = run(eyes, quick=True)
+    quick = run(Source(eyes), quick=True)
     assert quick.exit_code == 0
     assert not quick.document["decoded"]
     assert quick.document["values"] is None
-    result = run(eyes)
+    result = run(Source(eyes))
     assert result.exit_code == 65
     assert [r["why"].partition(" (")[0] for r in result.document["refused"]] == ["has transparent pixels"]
     assert len(result.document["blank"]) == 4
@@ -97,7 +98,7 @@ def test_what_only_decoding_shows(eyes: Path) -> None:
 
 def test_a_patient_in_train_and_test_is_refused(eyes: Path) -> None:
     (eyes / "test/normal/P80_x.png").rename(eyes / "test/normal/P03_x.png")
-    result = run(eyes, patient_regex=r"(P\d+)_", quick=True)
+    result = run(Source(eyes, patient_regex=r"(P\d+)_"), quick=True)
     assert result.document["patients"]["in_two_splits"] == 1
     assert result.exit_code == 65
     (why,) = result.document["unfit"]
@@ -107,22 +108,22 @@ def test_a_patient_in_train_and_test_is_refused(eyes: Path) -> None:
 
 def test_a_folder_of_nothing_but_bad_files(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no")
-    result = run(tmp_path)
+    result = run(Source(tmp_path))
     assert result.exit_code == 65
     assert result.document["images"] == 0
     with pytest.raises(MissingInput):
-        run(tmp_path / "nowhere")
+        run(Source(tmp_path / "nowhere"))
 
 
 def test_nothing_is_written(eyes: Path) -> None:
     before = sorted(eyes.rglob("*"))
-    run(eyes)
+    run(Source(eyes))
     assert sorted(eyes.rglob("*")) == before
 
 
 @pytest.mark.data
 def test_a_real_series(shared_data: Path) -> None:
-    result = run(shared_data / "dicom" / "torchio_tests")
+    result = run(Source(shared_data / "dicom" / "torchio_tests"))
     assert result.exit_code == 0
     assert result.document["modalities"] == {"CT": 17}
     assert "ID" not in json.dumps(result.document["patients"])

@@ -10,7 +10,8 @@ import pytest
 
 from mgdm_cli.commands import evaluate
 from mgdm_cli.commands.arming import Maker
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
 from mgdm_cli.data.checking import open_plan

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mgdm_cli.commands import train as train_command
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.plan import Filters, Recipe
 from mgdm_cli.diffusion.inversion import decode, invert, psnr
 from mgdm_cli.diffusion.model import Model

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgdm_cli.commands import augment, verify
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.folder import scan
 from mgdm_cli.data.manifest import load, load_rejected

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mgdm_cli.commands.distill import student_of
-from mgdm_cli.commands.modelling import Source
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.diffusion.types import Cond
 from mgdm_cli.engine import distilling, lessons
 from mgdm_cli.engine.preparing import pictures

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_cli.commands.modelling import Source, prepare
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.plan import Filters
 from mgdm_cli.data.splits import folds, patient_key
 from mgdm_cli.engine import weights
