@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 
-from mgdm_cli.commands.making import SCALE_BETWEEN
-from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
+from mgdm_cli.commands.wanted import BETWEEN, SCALE, SCALE_BETWEEN, STEPS, STRENGTH
 from mgdm_cli.data.plan import Filters, Recipe
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES

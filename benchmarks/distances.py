@@ -83,12 +83,16 @@ def gauge(prepared: Prepared, work: Path) -> Gauge:
     found = next(e for e in judging.judges(work, prepared, CPU) if isinstance(e, judging.Judges))
     records = judging.unseen(found, prepared)
     data = pictures(prepared, records, CPU)
-    rng = np.random.default_rng(0)
-    groups = [rng.permutation(np.flatnonzero(data.label.numpy() == k)) for k in range(len(prepared.classes))]
-    # As many of each class, as are drawn: another mix of classes would be taken for a distance.
-    rows = np.sort(np.concatenate([group[: min(map(len, groups))] for group in groups]))
+    rows = evenly(data.label.numpy(), len(prepared.classes))
     real = judging.features_of(found.nets[0], data.x0[torch.from_numpy(rows)])
     return Gauge(found, real, data.label.numpy()[rows], tuple(patient_key(records[row]) for row in rows))
+
+
+def evenly(label: np.ndarray, classes: int) -> np.ndarray:
+    """Indices of as many images of each class, as are drawn: another mix of classes would be taken for a distance."""
+    rng = np.random.default_rng(0)
+    groups = [rng.permutation(np.flatnonzero(label == k)) for k in range(classes)]
+    return np.sort(np.concatenate([group[: min(map(len, groups))] for group in groups]))
 
 
 def blocks(classes: int, per_class: int, block: int) -> Iterator[tuple[int, list[int]]]:
@@ -101,9 +105,14 @@ def blocks(classes: int, per_class: int, block: int) -> Iterator[tuple[int, list
 
 def told(row: dict[str, Any]) -> str:
     """Distances in a line."""
-    near, far = row["kernel_distance"], row["frechet"]
-    line = f"kernel distance {near['value']:.4f} [{near['lo']:.4f}, {near['hi']:.4f}] (real {near['baseline']:.4f})"
-    if far["value"] is not None:
-        line += f", Frechet {far['value']:.2f} [{far['lo']:.2f}, {far['hi']:.2f}] (real {far['baseline']:.2f})"
+    shown = []
+    for name, digits in (("kernel_distance", 4), ("frechet", 2)):
+        found = row[name]
+        if found["value"] is None:  # too few images for the features
+            continue
+        value, lo, hi = (f"{found[what]:.{digits}f}" for what in ("value", "lo", "hi"))
+        base = "not known" if found["baseline"] is None else f"{found['baseline']:.{digits}f}"
+        shown.append(f"{name.replace('_', ' ')} {value} [{lo}, {hi}] (real {base})")
+    line = ", ".join(shown)
     line += f", precision {row['precision']}, recall {row['recall']}, coverage {row['coverage']}"
     return line + f", class seen {row['class_seen']} {row['class_seen_interval']}"

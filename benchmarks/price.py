@@ -7,7 +7,7 @@ classifier for the class, encode the image back to noise with 250 explicit DDIM 
 the classifier's entropy: 750 U-Net evaluations and 500 classifier gradients. Both arms pull with the same normalised strength, pass the
 same label gate, and are judged by the same three outside classifiers (trained on the real training split): share that sees the class asked
 for, and rise of their entropy over the same image before its disturbance. The kernel distance (unbiased, so that few images will do) is
-taken in the first judge's features, to the held-out real images. The arms take turns, block by block.
+taken in the first judge's features, to held-out real images, as many of each class. The arms take turns, block by block.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.distances import add_source, evenly, source_of
 from benchmarks.main_job import gain_interval, judged, judges_of
-from mgdm_cli.commands.making import SCALE_BETWEEN
-from mgdm_cli.commands.modelling import prepare
-from mgdm_cli.commands.reading import Source
-from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
+from mgdm_cli.commands.wanted import BETWEEN, SCALE, SCALE_BETWEEN, STEPS, STRENGTH
 from mgdm_cli.data.plan import Recipe, seed_of
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import TERMS, Pull, guided
@@ -91,16 +89,11 @@ def _decode(denoise: Denoise, x: Tensor, grid: list[float], noise: Noise) -> Ten
 def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out what cannot be used, as mgdm train --skip-bad"
-    )
-    parser.add_argument("--size")
-    parser.add_argument("--patient-regex")
+    add_source(parser, judges=False)
     parser.add_argument("--per-class", type=int, default=8, help="candidates of the published recipe for each class")
     parser.add_argument("--more", type=int, default=4, help="times as many candidates of ours, which are cheap")
     parser.add_argument("--strength", type=float, default=STRENGTH)
+    parser.add_argument("--scale", type=float, default=SCALE, help="of our classifier-free guidance")
     parser.add_argument(
         "--published-strength", type=float, help="of the published arm, to match the gain; else the same"
     )
@@ -115,13 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pick("cpu")
     settings = read_settings(asked.model)
     parts, _ = load_parts(asked.model, settings, torch.device("cpu"))
-    prepared = prepare(
-        Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad),
-        seed=0,
-    )
+    prepared = source_of(asked)
     nets, right = judges_of(prepared, asked.model, asked.seen)
     ours = Recipe(
-        process=settings.process, sampler="dpmpp_2m", steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN,
+        process=settings.process, sampler="dpmpp_2m", steps=STEPS, scale=asked.scale, scale_between=SCALE_BETWEEN,
         guidance="uncertainty", strength=asked.strength, between=BETWEEN,
     )  # fmt: skip
     rows: dict[str, list[dict[str, Any]]] = {"mgdm": [], "published": []}
@@ -143,11 +133,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spent = time.perf_counter() - started
             rows["published"].append(_row(parts, nets, before, after, count, spent, class_index, [True] * BLOCK))
     holdout = prepared.splits.holdout
-    real, patients = (
-        features_of(nets[0], pictures(prepared, holdout, torch.device("cpu")).x0),
-        [patient_key(record) for record in holdout],
-    )
-    strengths = {"strength": asked.strength, "published_strength": asked.published_strength or asked.strength}
+    data = pictures(prepared, holdout, torch.device("cpu"))
+    even = evenly(data.label.numpy(), len(prepared.classes))
+    real = features_of(nets[0], data.x0[torch.from_numpy(even)])
+    patients = [patient_key(holdout[row]) for row in even]
+    strengths = {
+        "scale": asked.scale,
+        "strength": asked.strength,
+        "published_strength": asked.published_strength or asked.strength,
+    }
     found = {"set": asked.data.name, **strengths, "judges_on_holdout": [round(r, 3) for r in right]}
     document: dict[str, Any] = {
         **found,

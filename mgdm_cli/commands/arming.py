@@ -34,7 +34,15 @@ WHAT = {
     "guided": "real images and synthetic ones, disturbed towards what the guide is unsure of",
     "published": "real images and synthetic ones by the published recipe: entropy of the noisy picture, no gates",
 }
-LIKE = ("sampler", "steps", "knobs", "scale", "strength", "candidates")  # taken over from the set's own recipe
+LIKE = (
+    "sampler",
+    "steps",
+    "knobs",
+    "scale",
+    "scale_between",
+    "strength",
+    "candidates",
+)  # taken over from the set's own recipe
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,12 @@ class Maker:
         else:
             recipe = plan.recipe
             like = {what: getattr(recipe, what) for what in LIKE}
-            silent = {"strength": recipe.strength == 0, "candidates": recipe.candidates < 2, "scale": recipe.scale == 1}
+            silent = {
+                "strength": recipe.strength == 0,
+                "candidates": recipe.candidates < 2,
+                "scale": recipe.scale == 1,
+                "scale_between": recipe.scale == 1 or recipe.scale_between is None,
+            }
             like = {
                 what: value for what, value in like.items() if not silent.get(what)
             }  # off: says nothing of how much

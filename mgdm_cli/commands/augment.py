@@ -14,16 +14,13 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.finding import Training, found_or_trained
 from mgdm_cli.commands.making import Work, carry_out, summary, write_records
-from mgdm_cli.commands.modelling import add_siblings, prepare
+from mgdm_cli.commands.modelling import add_siblings, prepare, suited_scale
 from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.commands.wanted import (
     BALANCE,
-    BETWEEN,
     CANDIDATES,
     DEPTH,
     FROM_REAL,
-    SAMPLER,
-    SCALE,
     STRENGTH,
     Wanted,
 )
@@ -91,6 +88,9 @@ def run(
         settings, trained = found_or_trained(training, prepared, where)
         if wanted.guidance == "disagreement":
             add_siblings(training.folder(prepared), prepared, settings, where)
+        if wanted.scale is None and wanted.depth is None and wanted.guidance not in ("none", "auto"):
+            suits = suited_scale(training.folder(prepared), prepared, settings, where)
+            wanted = replace(wanted, scale=suits.scale, scale_between=suits.between)
         works = _works(training, settings, prepared, allotment, wanted, where)
         with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
             work = carry_out(works, dataset)
@@ -301,33 +301,32 @@ def command(
     mgdm augment --data ./ct --label-tag BodyPartExamined --slices axial --size 64 --balance equal --n 300
     """
     real = source == "real"
-    if real and (sampler, scale) == (SAMPLER, SCALE):
-        sampler, scale = FROM_REAL[:2]
+    if real:
+        sampler, scale = sampler or FROM_REAL[0], FROM_REAL[1] if scale is None else scale
     if real and strength == STRENGTH:
         strength = FROM_REAL[2]  # a pull from noise leaves a real image a copy of itself
     flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real")}
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
-        guidance,
-        strength,
-        mode,
-        candidates,
-        balance,
-        max_per_real,
-        force_small,
-        sampler,
-        steps,
-        scale,
-        BETWEEN,
-        options.knobs_of(knob),
-        copy_alpha,
-        filters,
-        block,
-        {name: text for name, text in said.items() if text},
-        on,
-        write_as,
-        depth if real else None,
+        guidance=guidance,
+        strength=strength,
+        mode=mode,
+        candidates=candidates,
+        balance=balance,
+        max_per_real=max_per_real,
+        force_small=force_small,
+        sampler=sampler,
+        steps=steps,
+        scale=scale,
+        knobs=options.knobs_of(knob),
+        copy_alpha=copy_alpha,
+        filters=filters,
+        block=block,
+        statement={name: text for name, text in said.items() if text},
+        on=on,
+        write_as=write_as,
+        depth=depth if real else None,
     )
     finish(
         run(

@@ -11,9 +11,9 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import prepare, same_threads
+from mgdm_cli.commands.modelling import prepare, same_threads, suited_scale
 from mgdm_cli.commands.reading import Source, reads_images
-from mgdm_cli.commands.wanted import SCALE
+from mgdm_cli.commands.wanted import SCALE_BETWEEN
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.pretraining import Event
     from mgdm_cli.engine.run import RunSettings
+    from mgdm_cli.engine.scaling import Scale
     from mgdm_cli.engine.student import StudentSettings
 
 Method = Literal["paths", "consistency", "fdistill", "ddgan"]
@@ -52,6 +53,7 @@ def run(
     """Distil a student of `teacher` into `out`, or continue the one there. Raises NeedsTraining, OtherPlan, UsageError."""
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.run import read_settings
+    from mgdm_cli.engine.scaling import Scale
 
     make_deterministic()
     where = pick(device)
@@ -66,7 +68,8 @@ def run(
             f"model: {teacher.name}: was trained on other images, or on images read in another way",
             "Give the --data, and the flags for reading it, that it was trained with.",
         )
-    asked = student_of(teacher, settings, method, steps, divergence, scale, scratch, seed)
+    suits = Scale(scale, SCALE_BETWEEN) if scale is not None else suited_scale(teacher, prepared, settings, where)
+    asked = student_of(teacher, settings, method, steps, divergence, suits, scratch, seed)
     told = _told(out, asked)
     if told is None:
         student, seconds = _fitted(teacher, settings, asked, prepared, where, budget, seen)
@@ -87,12 +90,11 @@ def student_of(
     method: str,
     steps: int | None,
     divergence: str | None,
-    scale: float | None,
+    guidance: Scale,
     scratch: bool,
     seed: int,
 ) -> StudentSettings:
     """What these flags ask for, its length not yet known. Raises UsageError for what is on no menu."""
-    from mgdm_cli.commands.making import SCALE_BETWEEN
     from mgdm_cli.data.files import sha256_file
     from mgdm_cli.diffusion.divergence import DIVERGENCES
     from mgdm_cli.engine import student as students
@@ -111,13 +113,11 @@ def student_of(
         )
     if scratch and method != "ddgan":
         raise UsageError(f"--from-scratch: {method} starts from its teacher", "Use it with --method ddgan.")
-    if scale is None:
-        scale = SCALE if settings.train.drop_label else 1.0
-    elif scale != 1 and not settings.train.drop_label:
+    if guidance.scale != 1 and not settings.train.drop_label:
         raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
     grid = students.grid_of(method, steps or students.USUAL_STEPS[method], process_of(settings))
     asked = students.StudentSettings(
-        method, grid, sha256_file(teacher / DENOISER), scale, SCALE_BETWEEN, 0, scratch=scratch, seed=seed
+        method, grid, sha256_file(teacher / DENOISER), guidance.scale, guidance.between, 0, scratch=scratch, seed=seed
     )
     if method == "fdistill":
         return replace(asked, divergence=divergence or students.DIVERGENCE)
@@ -290,7 +290,7 @@ def command(
         typer.Option(
             "--scale",
             min=0.0,
-            help="Scale of the classifier-free guidance that the student takes over; 2.5 as a rule, 1 is off.",
+            help="Scale of the classifier-free guidance that the student takes over; 1 is off; as a rule the one that suits the run.",
             rich_help_panel=STUDENT,
         ),
     ] = None,

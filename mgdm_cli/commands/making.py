@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.generation import Works
     from mgdm_cli.engine.run import RunSettings
 
-SCALE_BETWEEN = (0.3, 5.0)  # sigmas in which classifier-free guidance acts
-
 
 def recipe_by(
     settings: RunSettings,
@@ -43,7 +41,7 @@ def recipe_by(
         steps=drawn.steps,
         scale=drawn.scale,
         between=wanted.between,
-        scale_between=SCALE_BETWEEN,
+        scale_between=wanted.scale_between,
         knobs=dict(wanted.knobs),
         temperature=temperature,
         on=wanted.on,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.pretraining import Event
     from mgdm_cli.engine.run import RunSettings
+    from mgdm_cli.engine.scaling import Scale
     from mgdm_cli.engine.sizing import Pace
 
 DEFAULT_BUDGET = 1800.0  # seconds, where a person watches
@@ -166,6 +167,31 @@ def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device
         return
     with Lock(folder / "lock"), same_threads(settings):
         _show(events(folder, prepared, settings, device))
+
+
+def suited_scale(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> Scale:
+    """The classifier-free guidance that suits the run: what was measured for it before, or is measured now, in a minute or so."""
+    from mgdm_cli.commands.wanted import SAMPLER, STEPS
+    from mgdm_cli.engine import scaling
+    from mgdm_cli.engine.run import load_parts
+
+    if settings.train.drop_label == 0 or settings.student is not None:
+        return scaling.Scale(1.0, scaling.BETWEEN)  # there is no other
+    found = scaling.stored(folder)
+    if found is None:
+        parts, _ = load_parts(folder, settings, device)
+        total = scaling.images(len(settings.classes))
+        with console.progress("find the scale of guidance", total, "images") as bar:
+            done = 0
+            for event in scaling.measure(folder, parts, settings, prepared, sampler=SAMPLER, steps=STEPS):
+                if isinstance(event, scaling.Scale):
+                    found = event
+                else:
+                    bar.advance(event - done)
+                    done = event
+    assert found is not None
+    console.say(f"scale: {found.scale:g} suits this model (--scale says another)")
+    return found
 
 
 @contextmanager

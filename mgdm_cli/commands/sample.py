@@ -34,7 +34,8 @@ def run(
     write_as: str | None = None,
 ) -> Result:
     """Write the images that `labels` ("a=200,b=800") asks for; the same call continues one that was stopped."""
-    from mgdm_cli.commands.making import SCALE_BETWEEN, carry_out, summary, write_records
+    from mgdm_cli.commands.making import carry_out, summary, write_records
+    from mgdm_cli.commands.wanted import SCALE_BETWEEN
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
     from mgdm_cli.data.plan import Filters, Statement, allot
     from mgdm_cli.engine import sizing
@@ -42,6 +43,7 @@ def run(
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.planning import Drawing, default_block, drawing_of, plan_of, recipe_of, works_of
     from mgdm_cli.engine.run import load_parts, read_settings
+    from mgdm_cli.engine.scaling import Scale, stored
 
     started = time.monotonic()
     make_deterministic()
@@ -54,7 +56,8 @@ def run(
             "For example --labels " + ",".join(f"{c}=16" for c in settings.classes),
         )
     allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
-    drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing("dpmpp_2m", STEPS, SCALE))
+    suits = stored(folder) or Scale(SCALE, SCALE_BETWEEN)
+    drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing("dpmpp_2m", STEPS, suits.scale))
     recipe = recipe_of(
         settings,
         guidance=guidance if drawn.scale != 1 or settings.student else "none",
@@ -65,7 +68,7 @@ def run(
         steps=drawn.steps,
         scale=drawn.scale,
         between=(0.0, 0.0),
-        scale_between=SCALE_BETWEEN,
+        scale_between=suits.between if scale is None else SCALE_BETWEEN,
         knobs=knobs or {},
         temperature=None,
         filters=Filters(label=False),

@@ -13,8 +13,9 @@ STRENGTH = 0.03
 BALANCE = "equal"  # made images in rare classes alone mark these classes (measured: benchmarks.utility)
 SAMPLER = "dpmpp_2m"
 STEPS = 9
-SCALE = 2.5
+SCALE = 2.5  # only where none was measured yet: a dry run
 FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these defaults with --source real
+SCALE_BETWEEN = (0.3, 5.0)  # sigmas in which a scale that was said acts
 BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
 CANDIDATES = 4
 DEPTH = 0.7  # of the way to noise that a real image is taken back, with --source real
@@ -34,7 +35,8 @@ class Wanted:
     force_small: bool = False
     sampler: str | None = None
     steps: int | None = None
-    scale: float | None = None
+    scale: float | None = None  # None: the one that suits the run (engine/scaling.py)
+    scale_between: tuple[float, float] = SCALE_BETWEEN
     between: tuple[float, float] = BETWEEN
     knobs: dict[str, float] = field(default_factory=dict)
     copy_alpha: float = 0.01
