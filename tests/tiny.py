@@ -11,11 +11,12 @@ import torch
 
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
+from mgdm_cli.data.files import canonical, sha256_file, write_atomic
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
-from mgdm_cli.engine import preparing, sizing
+from mgdm_cli.engine import preparing, scaling, sizing
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.engine.pretraining import pretrain
-from mgdm_cli.engine.run import RunSettings, write_settings
+from mgdm_cli.engine.run import DENOISER, RunSettings, write_settings
 
 CPU = torch.device("cpu")
 COUNTS = {"grade0": 30, "grade1": 14, "grade2": 12, "grade3": 12}
@@ -49,6 +50,9 @@ def tiny_run(folder: Path, source: Source, *, trained: bool = True, seen: int = 
     write_settings(folder, settings)
     if trained:
         drain(pretrain(folder, prepared, settings, CPU))
+        # Measuring it would take longer than such a training; tests/engine/test_scaling.py does.
+        suits = {"denoiser": sha256_file(folder / DENOISER), "scale": 2.5, "between": scaling.BETWEEN}
+        write_atomic(folder / scaling.FILE, canonical(suits))
     return prepared, settings
 
 

@@ -1,0 +1,74 @@
+"""The scale of guidance: the entry of the menu whose images come nearest, kept for its denoiser, used where none is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgdm_cli.commands import augment, sample
+from mgdm_cli.commands.modelling import prepare, suited_scale
+from mgdm_cli.commands.reading import Source
+from mgdm_cli.commands.wanted import Wanted
+from mgdm_cli.data.checking import open_plan
+from mgdm_cli.data.files import sha256_file
+from mgdm_cli.engine import scaling
+from mgdm_cli.engine.run import DENOISER, load_parts, read_settings
+from tests.tiny import tiny_run, tiny_set
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
+    root = tmp_path_factory.mktemp("ground")
+    source = tiny_set(root / "set")
+    tiny_run(root / "run", source)
+    return source, root / "run"
+
+
+def test_the_nearest_entry_is_kept_for_its_denoiser(
+    ground: tuple[Source, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "IMAGES", 16)
+    monkeypatch.setattr(scaling, "LEAST", 4)
+    monkeypatch.setattr(scaling, "BLOCK", 4)
+    source, folder = ground
+    (folder / scaling.FILE).unlink()
+    prepared, settings = prepare(source, seed=0), read_settings(folder)
+    parts, _ = load_parts(folder, settings, CPU)
+    *counts, best = scaling.measure(folder, parts, settings, prepared, sampler="dpmpp_2m", steps=2)
+    assert counts[-1] == scaling.images(len(settings.classes))
+    document = json.loads((folder / scaling.FILE).read_bytes())
+    rows = document["menu"]
+    assert [(row["scale"], tuple(row["between"])) for row in rows] == list(scaling.MENU)
+    nearest = min(rows, key=lambda row: row["distance"])
+    assert best == scaling.Scale(nearest["scale"], tuple(nearest["between"]))
+    assert scaling.stored(folder) == best == suited_scale(folder, prepared, settings, CPU)
+    (folder / scaling.FILE).write_text(json.dumps(document | {"denoiser": "0" * 64}))
+    assert scaling.stored(folder) is None, "another denoiser's"
+    (folder / scaling.FILE).write_text("{")
+    assert scaling.stored(folder) is None
+
+
+def test_it_is_used_where_none_is_said(
+    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guide of a net trained for a second does not beat chance; that refusal is tested elsewhere."""
+    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+    source, folder = ground
+    document = {"denoiser": sha256_file(folder / DENOISER), "scale": 1.5, "between": [0.4, 4.0]}
+    (folder / scaling.FILE).write_text(json.dumps(document))
+    wanted = Wanted(4, guidance="cfg", steps=2, block=4, filters=False)
+    augment.run(source, wanted, out=tmp_path / "suited", model=folder, device="cpu")
+    augment.run(source, replace(wanted, scale=2.0), out=tmp_path / "said", model=folder, device="cpu")
+    sample.run(folder, labels=f"{read_settings(folder).classes[0]}=2", out=tmp_path / "sampled", steps=2, device="cpu")
+    found = [open_plan(tmp_path / name).recipe for name in ("suited", "said", "sampled")]
+    assert [(recipe.scale, recipe.scale_between) for recipe in found] == [
+        (1.5, (0.4, 4.0)),
+        (2.0, (0.3, 5.0)),
+        (1.5, (0.4, 4.0)),
+    ]
