@@ -49,14 +49,14 @@ class Arm:
     recipe: Recipe
 
 
-def arms(teacher: Path, students: dict[str, Path], steps: Sequence[int]) -> list[Arm]:
+def arms(teacher: Path, students: dict[str, Path], steps: Sequence[int], scale: float) -> list[Arm]:
     """The teacher at each number of steps, then the students."""
     device, found = CPU, []
     settings = read_settings(teacher)
     parts, _ = load_parts(teacher, settings, device)
     plain: dict[str, Any] = {"process": settings.process, "guidance": "cfg"}
     for n in steps:
-        recipe = Recipe(**plain, sampler="dpmpp_2m", steps=n, scale=SCALE, scale_between=SCALE_BETWEEN)
+        recipe = Recipe(**plain, sampler="dpmpp_2m", steps=n, scale=scale, scale_between=SCALE_BETWEEN)
         found.append(Arm(f"teacher, {n} steps", teacher, parts, recipe))
     for name, folder in students.items():
         own = read_settings(folder)
@@ -145,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student", action="append", default=[], metavar="NAME=RUN")
     parser.add_argument("--steps", default="4,8,14,50", help="of the teacher")
+    parser.add_argument("--scale", type=float, default=SCALE, help="of the guidance of the teacher")
     parser.add_argument("--per-class", type=int, default=80)
     parser.add_argument(
         "--hard-per-class", type=int, default=40, help="images a class under uncertainty guidance; 0 is none"
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepared = source_of(asked)
     measure = gauge(prepared, asked.work)
     students = {name: Path(folder) for name, _, folder in (text.partition("=") for text in asked.student)}
-    everyone = arms(asked.teacher, students, [int(n) for n in asked.steps.split(",")])
+    everyone = arms(asked.teacher, students, [int(n) for n in asked.steps.split(",")], asked.scale)
     rows, pictures = {}, []
     for arm in everyone:
         x0, _, label, count = drawn(arm, asked.per_class)
@@ -183,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     teacher = read_settings(asked.teacher)
     document = {
         "set": asked.data.name,
-        "scale": SCALE,
+        "scale": asked.scale,
         "teacher_seen": teacher.train.seen,
         "width": teacher.unet.width,
         "arms": rows,
