@@ -5,7 +5,7 @@
     python -m benchmarks.distill --data ../shared/data/pneumoniamnist --teacher /tmp/teacher --student one=/tmp/one --work /tmp/judges
 
 Every row draws the same number of images of each class from the same seeds, by the teacher with DPM-Solver++(2M) at several numbers of
-steps, and by each student; what is measured is in `distances`. Then the same blocks under `--guidance uncertainty`: how much the entropy of
+steps and two scales of guidance, and by each student; what is measured is in `distances`. Then the same blocks under `--guidance uncertainty`: how much the entropy of
 the judges, who took no part, rises over the same seeds undisturbed, and at what cost.
 Times are of one process on the CPU; rows are timed in turn, three times, and the ratio to the slowest row's median is of the same turn.
 """
@@ -13,6 +13,7 @@ Times are of one process on the CPU; rows are timed in turn, three times, and th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -49,15 +50,15 @@ class Arm:
     recipe: Recipe
 
 
-def arms(teacher: Path, students: dict[str, Path], steps: Sequence[int], scale: float) -> list[Arm]:
+def arms(teacher: Path, students: dict[str, Path], steps: Sequence[int], scales: Sequence[float]) -> list[Arm]:
     """The teacher at each number of steps, then the students."""
     device, found = CPU, []
     settings = read_settings(teacher)
     parts, _ = load_parts(teacher, settings, device)
     plain: dict[str, Any] = {"process": settings.process, "guidance": "cfg"}
-    for n in steps:
+    for n, scale in itertools.product(steps, scales):
         recipe = Recipe(**plain, sampler="dpmpp_2m", steps=n, scale=scale, scale_between=SCALE_BETWEEN)
-        found.append(Arm(f"teacher, {n} steps", teacher, parts, recipe))
+        found.append(Arm(f"teacher, {n} steps, scale {scale:g}", teacher, parts, recipe))
     for name, folder in students.items():
         own = read_settings(folder)
         assert own.student is not None
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student", action="append", default=[], metavar="NAME=RUN")
     parser.add_argument("--steps", default="4,8,14,50", help="of the teacher")
-    parser.add_argument("--scale", type=float, default=SCALE, help="of the guidance of the teacher")
+    parser.add_argument("--scales", default=f"1,{SCALE:g}", help="of the guidance of the teacher")
     parser.add_argument("--per-class", type=int, default=80)
     parser.add_argument(
         "--hard-per-class", type=int, default=40, help="images a class under uncertainty guidance; 0 is none"
@@ -155,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepared = source_of(asked)
     measure = gauge(prepared, asked.work)
     students = {name: Path(folder) for name, _, folder in (text.partition("=") for text in asked.student)}
-    everyone = arms(asked.teacher, students, [int(n) for n in asked.steps.split(",")], asked.scale)
+    scales = [float(scale) for scale in asked.scales.split(",")]
+    everyone = arms(asked.teacher, students, [int(n) for n in asked.steps.split(",")], scales)
     rows, pictures = {}, []
     for arm in everyone:
         x0, _, label, count = drawn(arm, asked.per_class)
@@ -184,7 +186,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     teacher = read_settings(asked.teacher)
     document = {
         "set": asked.data.name,
-        "scale": asked.scale,
         "teacher_seen": teacher.train.seen,
         "width": teacher.unet.width,
         "arms": rows,
