@@ -5,8 +5,8 @@
     python -m benchmarks.distill --data ../shared/data/pneumoniamnist --teacher /tmp/teacher --student one=/tmp/one --work /tmp/judges
 
 Every row draws the same number of images of each class from the same seeds, by the teacher with DPM-Solver++(2M) at several numbers of
-steps and two scales of guidance, and by each student; what is measured is in `distances`. Then the same blocks under `--guidance uncertainty`: how much the entropy of
-the judges, who took no part, rises over the same seeds undisturbed, and at what cost.
+steps and two scales of guidance, and by each student; what is measured is in `distances`. Then the same blocks under `--guidance
+uncertainty`: how much the entropy of the judges, who took no part, rises over the same seeds undisturbed, and at what cost.
 Times are of one process on the CPU; rows are timed in turn, three times, and the ratio to the slowest row's median is of the same turn.
 """
 
