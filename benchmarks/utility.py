@@ -7,7 +7,7 @@ One model makes the same plan in several ways: plain (`gen`), by seed selection 
 `mgdm evaluate --arms` trains the nets on real images with a balanced sampler (`real`), with duplicates (`dup`), with classical
 augmentation (`classical`) and with each of the four, at equal steps and equal numbers of images, and tests on real images that no
 model, guide, filter or calibration saw: the set's own test split, or a fifth of the patients that is set aside first.
-Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json.
+Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json (with the scale, where one is given).
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", default="auto", help="none where the base model has learnt from this very set")
     parser.add_argument("--made", default="gen,select,guided", help=f"of {', '.join(MADE)}")
     parser.add_argument("--strength", type=float, default=STRENGTH, help="of the guidance")
+    parser.add_argument("--scale", type=float, help="of classifier-free guidance; else the one that suits the run")
     parser.add_argument("--nets", default="quick")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--net-steps", type=int)
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = with_test(asked.data, asked.out, size=asked.size, patient_regex=asked.patient_regex, seed=0)
     made = {name: asked.out / name for name in asked.made.split(",")}
     for name, folder in made.items():
-        wanted = Wanted(asked.n, balance=asked.balance, **{"strength": asked.strength, **MADE[name]})
+        wanted = Wanted(asked.n, balance=asked.balance, scale=asked.scale, **{"strength": asked.strength, **MADE[name]})
         augment.run(
             source, wanted, out=folder, model=asked.model, budget=None if asked.seen else asked.budget, seen=asked.seen,
             base=asked.base,
@@ -118,11 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "audited": last,
         "strength": asked.strength,
         "balance": asked.balance,
+        "scale": asked.scale,
         "utility": done.document["utility"],
         "verdicts": done.document["verdicts"],
         "exit_code": done.exit_code,
     }
-    path = Path(__file__).parent / "results" / f"utility_{asked.data.name}_{asked.balance}.json"
+    told = f"_scale{asked.scale:g}" if asked.scale else ""
+    path = Path(__file__).parent / "results" / f"utility_{asked.data.name}_{asked.balance}{told}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1, sort_keys=True, default=str) + "\n")
     sys.stdout.write("\n".join(shown(done.document["utility"])) + f"\nwritten: {path}\n")
