@@ -140,7 +140,7 @@ def sheet(path: Path, rows: Sequence[torch.Tensor], *, columns: int = 16) -> Non
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, write benchmarks/results/distill_<set>.json."""
+    """Print the table, write benchmarks/results/distill_<set>_width<of the teacher>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source(parser)
     parser.add_argument("--teacher", type=Path, required=True)
@@ -182,8 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows[name]["times_the_slowest"] = [round(v, 2) for v in ratios]
         sys.stdout.write(f"{name:28s} {statistics.median(found_paces):8.2f} images a second, {ratios}\n")
     sheet(asked.work / "sheet.png", pictures)
-    path = Path(__file__).parent / "results" / f"distill_{asked.data.name}.json"
     teacher = read_settings(asked.teacher)
+    path = Path(__file__).parent / "results" / f"distill_{asked.data.name}_width{teacher.unet.width}.json"
     document = {
         "set": asked.data.name,
         "teacher_seen": teacher.train.seen,

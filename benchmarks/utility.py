@@ -7,7 +7,8 @@ One model makes the same plan in several ways: plain (`gen`), by seed selection 
 `mgdm evaluate --arms` trains the nets on real images with a balanced sampler (`real`), with duplicates (`dup`), with classical
 augmentation (`classical`) and with each of the four, at equal steps and equal numbers of images, and tests on real images that no
 model, guide, filter or calibration saw: the set's own test split, or a fifth of the patients that is set aside first.
-Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json (with the scale, where one is given).
+Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json, with the
+scale of guidance in its name where one is given.
 """
 
 from __future__ import annotations
