@@ -354,9 +354,7 @@ SamplerName = Annotated[
 ]
 STEPS_HELP = "Steps of the sampler: 9 as a rule in augment, 18 in sample; a student has its own."
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help=STEPS_HELP, rich_help_panel=SAMPLING)]
-SCALE_HELP = (
-    "Scale of cfg or auto guidance, 1 is off; as a rule the one measured to suit the run, in a student its own."
-)
+SCALE_HELP = "Scale of cfg or auto guidance, 1 is off; as a rule the one that suits the run; in a student already."
 Scale = Annotated[float | None, typer.Option("--scale", min=0.0, help=SCALE_HELP, rich_help_panel=SAMPLING)]
 Knobs = Annotated[
     list[str] | None,
