@@ -4,7 +4,7 @@
     python -m benchmarks.cost --model RUN --data ../shared/data/pneumoniamnist
 
 The rows over n and over workers are whole `mgdm augment` commands in processes of their own, with gates, writing and report; peak memory
-is the largest resident set that the system saw. Workers are shards that run at once, with the cores shared out among them. The rows over
+is the largest resident set that the system saw. Workers are shards that run at once, with the cores (or OMP_NUM_THREADS) shared out among them. The rows over
 resolution and classes time blocks of one recipe in nets of fresh weights, which cost what trained ones do; they take turns.
 """
 
@@ -81,15 +81,18 @@ def command(asked: argparse.Namespace, out: Path, n: int, *more: str) -> list[st
     return said + (["--skip-bad"] if asked.skip_bad else [])
 
 
-def whole(asked: argparse.Namespace, n: int, workers: int) -> dict[str, Any]:
-    """n images by `workers` shards at once, each a process: time an image, and the largest peak memory of one."""
+def whole(asked: argparse.Namespace, n: int, workers: int, *more: str) -> dict[str, Any]:
+    """n images by `workers` shards at once, each a process: time an image, and the largest peak memory of one.
+
+    `more`: further flags of `mgdm augment`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        threads = max((os.cpu_count() or 1) // workers, 1)
+        threads = max(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // workers, 1)
         outs = [Path(folder) / f"part{k}" for k in range(workers)]
         started, peaks = time.monotonic(), []
         running = [
             subprocess.Popen(
-                command(asked, out, n, "--shard", f"{k + 1}/{workers}"),
+                command(asked, out, n, "--shard", f"{k + 1}/{workers}", *more),
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             )
             for k, out in enumerate(outs)
@@ -113,6 +116,7 @@ def whole(asked: argparse.Namespace, n: int, workers: int) -> dict[str, Any]:
         "seconds_wall": round(wall, 1),
         "ms_a_candidate": round(1000 * generation / candidates, 2),
         "ms_an_image": round(1000 * generation / images, 2),
+        "evaluations_an_image": runs[0]["evaluations_per_image"],
         "peak_memory_mb": round(max(peaks), 1),
     }
 
