@@ -4,7 +4,8 @@
     python -m benchmarks.cost --model RUN --data ../shared/data/pneumoniamnist
 
 The rows over n and over workers are whole `mgdm augment` commands in processes of their own, with gates, writing and report; peak memory
-is the largest resident set that the system saw. Workers are shards that run at once, with the cores (or OMP_NUM_THREADS) shared out among them. The rows over
+is the largest resident set that the system saw. Workers are shards that run at once, with the cores (or OMP_NUM_THREADS)
+shared out among them. The rows over
 resolution and classes time blocks of one recipe in nets of fresh weights, which cost what trained ones do; they take turns.
 """
 

@@ -3,7 +3,7 @@
     python -m benchmarks.end_to_end --data ../shared/data/pneumoniamnist --teacher RUN --student STUDENT
 
 Plain (`cfg`) and under uncertainty guidance; the teacher takes --steps, the student its own. Each run is a process of its own, the arms
-take turns. Told are milliseconds an accepted image, of generation (what grows with n) and of the whole command, and the ratios turn by turn.
+take turns. Told are milliseconds an accepted image, of generation (what grows with n) and of the whole command, and the ratios by turn.
 """
 
 from __future__ import annotations
