@@ -15,6 +15,7 @@ from mgdm_cli.engine import distilling, lessons
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import resume, save_checkpoint
 from mgdm_cli.engine.run import RunSettings, load_parts, read_settings
+from mgdm_cli.engine.scaling import Scale
 from mgdm_cli.engine.student import METHODS, StudentSettings, grid_of
 from mgdm_cli.engine.training import Pictures
 from mgdm_cli.errors import UsageError
@@ -36,11 +37,16 @@ def lesson(
     ground: tuple[Path, Pictures], method: str, **more: object
 ) -> tuple[lessons.State, lessons.Teacher, RunSettings]:
     """A student of the teacher, before its first step."""
-    steps = {"steps": None, "divergence": None, "scale": None, "scratch": False, "seed": 0} | {
-        k: v for k, v in more.items() if k in ("steps", "divergence", "scale", "scratch", "seed")
+    said: dict[str, object] = {
+        "steps": None,
+        "divergence": None,
+        "guidance": Scale(2.5, (0.3, 5.0)),
+        "scratch": False,
+        "seed": 0,
     }
-    asked: StudentSettings = student_of(ground[0], read_settings(ground[0]), method, **steps)  # type: ignore[arg-type]
-    rest = {k: v for k, v in more.items() if k not in steps}
+    said |= {name: value for name, value in more.items() if name in said}
+    asked: StudentSettings = student_of(ground[0], read_settings(ground[0]), method, **said)  # type: ignore[arg-type]
+    rest = {k: v for k, v in more.items() if k not in said}
     student = replace(asked, **{"seen": 48, "batch": 4, **rest})  # type: ignore[arg-type]
     settings = distilling.settings_of(read_settings(ground[0]), student, 1)
     teacher = distilling.load_teacher(ground[0], student, CPU)
