@@ -88,3 +88,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
+    """(the set, a trained run of it): import this into a test module."""
+    root = tmp_path_factory.mktemp("ground")
+    source = tiny_set(root / "set")
+    tiny_run(root / "run", source)
+    return source, root / "run"

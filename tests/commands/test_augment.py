@@ -25,18 +25,10 @@ from mgdm_cli.data.folder import read_pixels, scan
 from mgdm_cli.data.manifest import load, load_rejected
 from mgdm_cli.engine.run import SIBLINGS
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
-from tests.tiny import drain, tiny_run, tiny_set, tree, two_threads
+from tests.tiny import drain, ground, tiny_run, tiny_set, tree, two_threads
 
-__all__ = ["drain", "two_threads"]
+__all__ = ["drain", "ground", "two_threads"]
 WANTED = Wanted(24, guidance="uncertainty", steps=6, block=4)
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
-    root = tmp_path_factory.mktemp("ground")
-    source = tiny_set(root / "set")
-    tiny_run(root / "run", source)
-    return source, root / "run"
 
 
 @pytest.fixture(autouse=True)

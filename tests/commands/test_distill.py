@@ -22,18 +22,10 @@ from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.manifest import load
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, read_settings
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
-from tests.tiny import one_thread, tiny_run, tiny_set
+from tests.tiny import ground, one_thread
 
-__all__ = ["one_thread"]
+__all__ = ["ground", "one_thread"]
 METHODS = ("paths", "consistency", "fdistill", "ddgan")
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
-    root = tmp_path_factory.mktemp("ground")
-    source = tiny_set(root / "set")
-    tiny_run(root / "run", source)
-    return source, root / "run"
 
 
 @pytest.fixture(scope="module")

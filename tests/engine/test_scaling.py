@@ -17,17 +17,11 @@ from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import DENOISER, load_parts, read_settings
-from tests.tiny import tiny_run, tiny_set
+from tests.tiny import ground
+
+__all__ = ["ground"]
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
-    root = tmp_path_factory.mktemp("ground")
-    source = tiny_set(root / "set")
-    tiny_run(root / "run", source)
-    return source, root / "run"
 
 
 def test_the_nearest_entry_is_kept_for_its_denoiser(
