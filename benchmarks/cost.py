@@ -5,8 +5,8 @@
 
 The rows over n and over workers are whole `mgdm augment` commands in processes of their own, with gates, writing and report; peak memory
 is the largest resident set that the system saw. Workers are shards that run at once, with the cores (or OMP_NUM_THREADS)
-shared out among them. The rows over
-resolution and classes time blocks of one recipe in nets of fresh weights, which cost what trained ones do; they take turns.
+shared out among them. The rows over resolution and classes time blocks of one recipe in nets of fresh weights, which cost what trained
+ones do; they take turns.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 
 import torch
 
-from mgdm_cli.commands.wanted import BETWEEN, SCALE, SCALE_BETWEEN, STEPS, STRENGTH
-from mgdm_cli.data.plan import Filters, Recipe
+from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
+from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Recipe
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.engine.decoding import Parts, make_block

@@ -28,8 +28,8 @@ import torch
 from PIL import Image as Picture
 
 from benchmarks.distances import CPU, add_source, gauge, source_of, told
-from mgdm_cli.commands.wanted import BETWEEN, SCALE, SCALE_BETWEEN, STRENGTH
-from mgdm_cli.data.plan import Recipe
+from mgdm_cli.commands.wanted import BETWEEN, SCALE, STRENGTH
+from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.engine import judging
 from mgdm_cli.engine.decoding import Count, Parts, make_block
 from mgdm_cli.engine.device import make_deterministic

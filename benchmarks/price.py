@@ -28,8 +28,8 @@ from torch import Tensor
 
 from benchmarks.distances import add_source, evenly, source_of
 from benchmarks.main_job import gain_interval, judged, judges_of
-from mgdm_cli.commands.wanted import BETWEEN, SCALE, SCALE_BETWEEN, STEPS, STRENGTH
-from mgdm_cli.data.plan import Recipe, seed_of
+from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
+from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe, seed_of
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import TERMS, Pull, guided
 from mgdm_cli.diffusion.noise import Noise

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from benchmarks.distances import CPU, Gauge, add_source, gauge, source_of, told
-from mgdm_cli.commands.wanted import SCALE, SCALE_BETWEEN, STEPS
-from mgdm_cli.data.plan import Recipe
+from mgdm_cli.commands.wanted import SCALE, STEPS
+from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.engine.decoding import make_block
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.preparing import Prepared, pictures

@@ -13,6 +13,7 @@ from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import canonical, sha256_file, write_atomic
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.data.plan import SCALE_BETWEEN
 from mgdm_cli.engine import preparing, scaling, sizing
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.engine.pretraining import pretrain
@@ -51,7 +52,7 @@ def tiny_run(folder: Path, source: Source, *, trained: bool = True, seen: int = 
     if trained:
         drain(pretrain(folder, prepared, settings, CPU))
         # Measuring it would take longer than such a training; tests/engine/test_scaling.py does.
-        suits = {"denoiser": sha256_file(folder / DENOISER), "scale": 2.5, "between": scaling.BETWEEN}
+        suits = {"denoiser": sha256_file(folder / DENOISER), "scale": 2.5, "between": SCALE_BETWEEN}
         write_atomic(folder / scaling.FILE, canonical(suits))
     return prepared, settings
 

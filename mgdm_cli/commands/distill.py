@@ -11,9 +11,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import prepare, same_threads, suited_scale
+from mgdm_cli.commands.modelling import known_scale, prepare, same_threads, suited_scale
 from mgdm_cli.commands.reading import Source, reads_images
-from mgdm_cli.commands.wanted import SCALE_BETWEEN
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 
@@ -51,9 +50,10 @@ def run(
     dry_run: bool = False,
 ) -> Result:
     """Distil a student of `teacher` into `out`, or continue the one there. Raises NeedsTraining, OtherPlan, UsageError."""
+    from mgdm_cli.data.plan import SCALE_BETWEEN
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.run import read_settings
-    from mgdm_cli.engine.scaling import Scale
+    from mgdm_cli.engine.scaling import UNMEASURED, Scale
 
     make_deterministic()
     where = pick(device)
@@ -68,7 +68,12 @@ def run(
             f"model: {teacher.name}: was trained on other images, or on images read in another way",
             "Give the --data, and the flags for reading it, that it was trained with.",
         )
-    suits = Scale(scale, SCALE_BETWEEN) if scale is not None else suited_scale(teacher, prepared, settings, where)
+    if scale is not None:
+        suits = Scale(scale, SCALE_BETWEEN)
+    elif dry_run:  # writes nothing, so it measures nothing
+        suits = known_scale(teacher, settings) or UNMEASURED
+    else:
+        suits = suited_scale(teacher, prepared, settings, where)
     asked = student_of(teacher, settings, method, steps, divergence, suits, scratch, seed)
     told = _told(out, asked)
     if told is None:

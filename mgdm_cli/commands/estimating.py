@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import Length, measured
+from mgdm_cli.commands.modelling import Length, known_scale, measured
 from mgdm_cli.console import Result
 
 if TYPE_CHECKING:
@@ -29,14 +29,13 @@ def estimate(
     from mgdm_cli.engine.decoding import cost
     from mgdm_cli.engine.planning import default_block
     from mgdm_cli.engine.run import is_trained, process_of, read_settings
-    from mgdm_cli.engine.scaling import stored
 
     folder = training.folder(prepared)
     to_train = 0.0
     if is_trained(folder):
         settings = read_settings(folder)
-        suits = stored(folder)
-        if wanted.scale is None and suits is not None and settings.student is None:
+        suits = known_scale(folder, settings)
+        if wanted.scale is None and suits is not None:
             wanted = replace(wanted, scale=suits.scale, scale_between=suits.between)
     else:
         settings, pace = measured(

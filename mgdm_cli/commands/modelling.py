@@ -169,15 +169,23 @@ def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device
         _show(events(folder, prepared, settings, device))
 
 
+def known_scale(folder: Path, settings: RunSettings) -> Scale | None:
+    """What `suited_scale` answers where it has nothing to measure; None where it has."""
+    from mgdm_cli.data.plan import SCALE_BETWEEN
+    from mgdm_cli.engine.scaling import Scale, stored
+
+    if settings.train.drop_label == 0 or settings.student is not None:
+        return Scale(1.0, SCALE_BETWEEN)  # there is no other
+    return stored(folder)
+
+
 def suited_scale(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> Scale:
     """The classifier-free guidance that suits the run: what was measured for it before, or is measured now, in a minute or so."""
     from mgdm_cli.commands.wanted import SAMPLER, STEPS
     from mgdm_cli.engine import scaling
     from mgdm_cli.engine.run import load_parts
 
-    if settings.train.drop_label == 0 or settings.student is not None:
-        return scaling.Scale(1.0, scaling.BETWEEN)  # there is no other
-    found = scaling.stored(folder)
+    found = known_scale(folder, settings)
     if found is None:
         parts, _ = load_parts(folder, settings, device)
         total = scaling.images(len(settings.classes))

@@ -14,7 +14,7 @@ from mgdm_cli.commands import options
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import UsageError
 
-STEPS, SCALE = 18, 1.5
+STEPS = 18
 
 
 def run(
@@ -35,15 +35,14 @@ def run(
 ) -> Result:
     """Write the images that `labels` ("a=200,b=800") asks for; the same call continues one that was stopped."""
     from mgdm_cli.commands.making import carry_out, summary, write_records
-    from mgdm_cli.commands.wanted import SCALE_BETWEEN
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
-    from mgdm_cli.data.plan import Filters, Statement, allot
+    from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Statement, allot
     from mgdm_cli.engine import sizing
     from mgdm_cli.engine.decoding import cost
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.planning import Drawing, default_block, drawing_of, plan_of, recipe_of, works_of
     from mgdm_cli.engine.run import load_parts, read_settings
-    from mgdm_cli.engine.scaling import Scale, stored
+    from mgdm_cli.engine.scaling import UNMEASURED, Scale, stored
 
     started = time.monotonic()
     make_deterministic()
@@ -56,7 +55,7 @@ def run(
             "For example --labels " + ",".join(f"{c}=16" for c in settings.classes),
         )
     allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
-    suits = stored(folder) or Scale(SCALE, SCALE_BETWEEN)
+    suits = stored(folder) or UNMEASURED if scale is None else Scale(scale, SCALE_BETWEEN)
     drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing("dpmpp_2m", STEPS, suits.scale))
     recipe = recipe_of(
         settings,
@@ -68,7 +67,7 @@ def run(
         steps=drawn.steps,
         scale=drawn.scale,
         between=(0.0, 0.0),
-        scale_between=suits.between if scale is None else SCALE_BETWEEN,
+        scale_between=suits.between,
         knobs=knobs or {},
         temperature=None,
         filters=Filters(label=False),

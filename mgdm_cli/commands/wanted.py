@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mgdm_cli.data.plan import SCALE_BETWEEN
+
 if TYPE_CHECKING:
     from mgdm_cli.engine.planning import Drawing
 
@@ -15,7 +17,6 @@ SAMPLER = "dpmpp_2m"
 STEPS = 9
 SCALE = 2.5  # of autoguidance, and of an estimate before any was measured
 FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these defaults with --source real
-SCALE_BETWEEN = (0.3, 5.0)  # sigmas in which a scale that was said acts
 BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
 CANDIDATES = 4
 DEPTH = 0.7  # of the way to noise that a real image is taken back, with --source real

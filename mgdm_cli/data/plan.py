@@ -250,6 +250,9 @@ class Filters(Frozen):
     copy_threshold: float | None = None
 
 
+SCALE_BETWEEN = (0.3, 5.0)  # sigmas in which classifier-free guidance acts, where nothing else was said or measured
+
+
 class Recipe(Frozen):
     """How an image is made from its seed."""
 

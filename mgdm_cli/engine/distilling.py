@@ -17,7 +17,6 @@ from mgdm_cli.diffusion.types import Cond
 from mgdm_cli.errors import NeedsTraining
 from mgdm_cli.nets.critic import Critic, CriticSettings, Head
 
-from . import warp as warping
 from . import weights
 from .lessons import BINS, Batch, Learner, State, Teacher, pool_for, take
 from .preparing import Prepared, pictures
@@ -25,7 +24,7 @@ from .pretraining import Event, forget_checkpoints, kept
 from .run import DENOISER, GUIDE, JUDGE, RunSettings, denoiser_header, new_model, read_settings
 from .sizing import OVERHEAD, typical
 from .student import StudentSettings
-from .training import Pictures, Tick, undisturbed
+from .training import Pictures, Tick, drawn, undisturbed
 
 LEAST_SEEN = 2_000  # training images below which a student is not worth its name
 
@@ -101,11 +100,10 @@ def lessons(
 
 
 def _batch(data: Pictures, draw_from: torch.Tensor, settings: RunSettings, step: int) -> Batch:
-    student, device = _student(settings), data.x0.device
+    student = _student(settings)
     generator = torch.Generator().manual_seed(student.seed * 1_000_003 + step)
-    pick = torch.multinomial(draw_from, student.batch, replacement=True, generator=generator).to(device)
-    how = warping.draw(student.batch, settings.warp, generator).to(device)
-    return Batch(warping.apply(data.x0[pick], how), Cond(data.label[pick], how), generator)
+    x0, label, how = drawn(data, draw_from, student.batch, settings.warp, generator)
+    return Batch(x0, Cond(label, how), generator)
 
 
 def distill(

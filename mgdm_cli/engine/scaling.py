@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mgdm_cli.data.files import canonical, sha256_file, write_atomic
-from mgdm_cli.data.plan import Recipe
+from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import IoFailed
 from mgdm_cli.metrics.fidelity import kernel_distance
@@ -29,13 +29,12 @@ from .preparing import Prepared, pictures
 from .run import DENOISER, RunSettings
 
 FILE = "scale.json"  # in the run's folder
-BETWEEN = (0.3, 5.0)  # sigmas in which the guidance acts, as a rule
 MENU: tuple[tuple[float, tuple[float, float]], ...] = (
-    (1.0, BETWEEN),
-    (1.5, BETWEEN),
+    (1.0, SCALE_BETWEEN),
+    (1.5, SCALE_BETWEEN),
     (2.5, (0.3, 2.0)),
-    (2.5, BETWEEN),
-    (4.0, BETWEEN),
+    (2.5, SCALE_BETWEEN),
+    (4.0, SCALE_BETWEEN),
 )
 IMAGES = 96  # drawn for an entry, over all classes
 LEAST = 12  # of them for each class
@@ -50,6 +49,9 @@ class Scale:
 
     scale: float
     between: tuple[float, float]
+
+
+UNMEASURED = Scale(1.5, SCALE_BETWEEN)  # where nothing was, or nothing could be
 
 
 def images(classes: int) -> int:
@@ -77,7 +79,7 @@ def measure(
 ) -> Iterator[int | Scale]:
     """Draws the menu; yields how many images there are and, last, the entry whose images come nearest.
 
-    It is kept in the folder where that can be written.
+    It is kept in the folder where that can be written. `UNMEASURED` where no class has two real images to hold them against.
     """
     assert parts.guide is not None
     # the guide learnt from the first half of the patients (pretraining); its features are a fair ruler on the others
@@ -85,6 +87,9 @@ def measure(
     data = pictures(prepared, records, parts.device)
     classes = range(len(settings.classes))
     real = [features_of(parts.guide, data.x0[data.label == k][:MOST_REAL]) for k in classes]
+    if all(len(features) < 2 for features in real):  # no distance without two
+        yield UNMEASURED
+        return
     done = 0
     rows: list[dict[str, Any]] = []
     for scale, between in MENU:

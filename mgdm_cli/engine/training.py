@@ -197,23 +197,31 @@ def undisturbed(state: Steps) -> Iterator[None]:
             os.kill(os.getpid(), waiting[0])
 
 
+def drawn(
+    data: Pictures, weights: Tensor, batch: int, warp: warping.WarpSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(x0 (batch, C, H, W), label (batch,), warp (batch, W)): images drawn with these weights (N,), and warped."""
+    device = data.x0.device
+    pick = torch.multinomial(weights, batch, replacement=True, generator=generator).to(device)
+    how = warping.draw(batch, warp, generator).to(device)
+    return warping.apply(data.x0[pick], how), data.label[pick], how
+
+
 def _one_step(
     state: TrainState, data: Pictures, weights: Tensor, settings: TrainSettings, warp: warping.WarpSettings
 ) -> Tensor:
     model, device = state.model, data.x0.device
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
-    pick = torch.multinomial(weights, settings.batch, replacement=True, generator=generator)
-    how = warping.draw(settings.batch, warp, generator)
+    x0, label, how = drawn(data, weights, settings.batch, warp, generator)
     sigma = model.process.draw(settings.batch, generator)
     eps = torch.randn(settings.batch, *data.x0.shape[1:], generator=generator)
     drop = torch.rand(settings.batch, generator=generator) < settings.drop_label
-    x0 = warping.apply(data.x0[pick.to(device)], how.to(device))
-    label = torch.where(drop.to(device), NULL, data.label[pick.to(device)])
+    label = torch.where(drop.to(device), NULL, label)
     for group in state.optimizer.param_groups:
         group["lr"] = rate_at(state.step, settings.steps, settings.rate, settings.warm_up)
     model.train()
     with seeded(settings.seed * 1_000_003 + state.step, device), bf16(device):
-        loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, how.to(device))).mean()
+        loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, how)).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)

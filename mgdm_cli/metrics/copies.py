@@ -13,6 +13,7 @@ A score is a function of the one image and the training set alone: each image is
 fixed shape, and the nearest ones are measured again in double precision. Neither order nor company changes it. The search
 sees of each window the cosine coefficients in which the training set varies most: the band leaves little outside of them
 (1 % of the variance or less in radiographs, ultrasound and smears), so the nearest ones are found at a third of the price.
+Mirroring only turns the sign of half of these coefficients, so that one product serves both ways of looking at an image.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SHIFT = 5  # pixels at that size, each way
 NEIGHBOURS = 50  # training images in the mean distance
 SPARE = 14  # more candidates than needed go from the single-precision search to the double-precision measure
 FLAT = 1e-6  # norm of a window without content
-COLUMNS = 8192  # training images in one product
+COLUMNS = 2048  # training images in one product
 COEFFICIENTS = 96  # of the cosine transform of a window: what the search compares
 SAME = 0.25  # a real image four times nearer to one training image than to its surroundings shows the same thing
 
@@ -113,8 +114,8 @@ class CopyScorer:
         height, width = self._detail.shape[1:]
         centre = self._detail[:, tall : height - tall, wide : width - wide]
         self._windows = _unit(centre).astype(np.float32)
-        basis = _telling(self._windows, centre.shape[1:]).astype(np.float32)  # (D, K)
-        self._basis = torch.from_numpy(basis).to(self.device)
+        basis, self._even = _telling(self._windows, centre.shape[1:])
+        self._basis = torch.from_numpy(basis.astype(np.float32)).to(self.device)  # (D, K)
         self._search = (torch.from_numpy(self._windows).to(self.device) @ self._basis).T.contiguous()  # (K, N)
 
     def __len__(self) -> int:
@@ -160,7 +161,7 @@ class CopyScorer:
         usable = len(self) if allowed is None else int(allowed.sum())
         if usable == 0:
             raise BadInput("copy score: all training images belong to one patient", "Give patients, or more of them.")
-        best = np.argsort(-ncc, kind="stable")[: min(NEIGHBOURS + SPARE, usable)]
+        best = _largest(ncc, min(NEIGHBOURS + SPARE, usable))
         exact = _exact(detail, patches, self._windows[best].astype(np.float64), margin)
         distance = np.sqrt(np.maximum(2.0 - 2.0 * exact, 0.0))
         order = np.lexsort((best, distance))[:NEIGHBOURS]
@@ -170,8 +171,12 @@ class CopyScorer:
 
     def _coarse(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Best correlation (N,) of the telling part over all shifts and both mirrorings, from patches (P, D)."""
-        query = torch.from_numpy(patches).to(self.device) @ self._basis
-        parts = [(query @ chunk).amax(dim=0) for chunk in torch.split(self._search, COLUMNS, dim=1)]
+        query, k = torch.from_numpy(patches).to(self.device) @ self._basis, self._even
+        even, odd = query[:, :k].contiguous(), query[:, k:].contiguous()
+        parts = [  # the mirrored image's correlation is that of the even part less that of the odd one
+            (even @ chunk[:k]).add_((odd @ chunk[k:]).abs_()).amax(dim=0)
+            for chunk in torch.split(self._search, COLUMNS, dim=1)
+        ]
         return np.asarray(torch.cat(parts).cpu().numpy(), dtype=np.float32)
 
 
@@ -274,23 +279,37 @@ def _smoothing(length: int, sigma: float) -> Array:
     return matrix
 
 
-def _telling(windows: NDArray[np.float32], size: tuple[int, ...]) -> Array:
-    """The pictures (D,K) of the two-dimensional cosine transform, orthonormal, in which windows (N,D) vary most."""
+def _largest(value: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices (count,) of the largest of `value` (N,), in falling order; of equal ones the first."""
+    least = np.partition(value, len(value) - count)[len(value) - count]
+    enough = np.flatnonzero(value >= least)
+    return np.asarray(enough[np.argsort(-value[enough], kind="stable")[:count]])
+
+
+def _telling(windows: NDArray[np.float32], size: tuple[int, ...]) -> tuple[Array, int]:
+    """The pictures (D,K) of the two-dimensional cosine transform, orthonormal, in which windows (N,D) vary most.
+
+    Those that mirroring leaves as they are come first, and how many they are is told: the others turn their sign.
+    """
     rows, columns = (dct(np.eye(n), axis=0, norm="ortho") for n in size)
     whole = np.kron(rows, columns)  # (D, D), a coefficient a row
     strength = ((windows @ whole.T) ** 2).sum(axis=0)
-    return np.asarray(whole[np.argsort(-strength, kind="stable")[:COEFFICIENTS]].T)
+    kept = np.argsort(-strength, kind="stable")[:COEFFICIENTS]
+    odd = kept % size[1] % 2 == 1
+    return np.asarray(whole[np.concatenate([kept[~odd], kept[odd]])].T), int((~odd).sum())
 
 
 def _exact(detail: Array, patches: Array, windows: Array, margin: tuple[int, int]) -> Array:
     """Correlation (N,) with training windows (N,D) at the best shift, and after the small move that suits it best."""
-    at_shifts = patches @ windows.T
-    where = at_shifts.argmax(axis=0)
     tall, wide = margin
-    view, place = np.divmod(where, len(patches) // 2)
-    views = np.stack([detail, detail[:, ::-1]])
     size = (detail.shape[0] - 2 * tall, detail.shape[1] - 2 * wide)
-    moved = refined(views, view, np.divmod(place, 2 * wide + 1), size, windows)
+    mirrored = windows.reshape(-1, *size)[:, :, ::-1].reshape(windows.shape)
+    at_shifts = np.concatenate([patches @ windows.T, patches @ mirrored.T])
+    where = at_shifts.argmax(axis=0)
+    view, place = np.divmod(where, len(patches))
+    row, column = np.divmod(place, 2 * wide + 1)
+    views = np.stack([detail, detail[:, ::-1]])
+    moved = refined(views, view, (row, np.where(view == 1, 2 * wide - column, column)), size, windows)
     return np.asarray(np.maximum(at_shifts[where, np.arange(len(windows))], moved))
 
 
@@ -300,11 +319,10 @@ def _margin(shape: tuple[int, ...], shift: int) -> tuple[int, int]:
 
 
 def _patches(detail: Array, margin: tuple[int, int]) -> Array:
-    """All shifted windows of one image (h,w), as it stands and mirrored: (P, h - 2m, w - 2m)."""
+    """All shifted windows of one image (h,w): (P, h - 2m, w - 2m)."""
     tall, wide = margin
     size = (detail.shape[0] - 2 * tall, detail.shape[1] - 2 * wide)
-    both = [np.lib.stride_tricks.sliding_window_view(d, size).reshape(-1, *size) for d in (detail, detail[:, ::-1])]
-    return np.concatenate(both)
+    return np.lib.stride_tricks.sliding_window_view(detail, size).reshape(-1, *size)
 
 
 def _unit(windows: Array) -> Array:

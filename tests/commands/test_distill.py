@@ -20,6 +20,7 @@ from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.manifest import load
+from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, read_settings
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 from tests.tiny import ground, one_thread
@@ -122,7 +123,10 @@ def test_a_folder_that_holds_another_student_is_left_alone(
 
 
 def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    (ground[1] / scaling.FILE).unlink()
+    before = {path: path.read_bytes() for path in ground[1].iterdir()}
     result = distill.run(ground[0], ground[1], out=tmp_path / "no", budget="10m", device="cpu", dry_run=True)
+    assert {path: path.read_bytes() for path in ground[1].iterdir()} == before, "nor does it measure the scale"
     assert result.document["seen"] > 2000
     assert not (tmp_path / "no").exists()
 

@@ -48,6 +48,16 @@ def test_the_nearest_entry_is_kept_for_its_denoiser(
     assert scaling.stored(folder) is None
 
 
+def test_without_two_unseen_images_of_any_class_nothing_is_measured(ground: tuple[Source, Path]) -> None:
+    source, folder = ground
+    (folder / scaling.FILE).unlink()
+    prepared, settings = prepare(source, seed=0), read_settings(folder)
+    few = replace(prepared, splits=replace(prepared.splits, train=prepared.splits.train[:1], holdout=()))
+    parts, _ = load_parts(folder, settings, CPU)
+    assert list(scaling.measure(folder, parts, settings, few, sampler="dpmpp_2m", steps=2)) == [scaling.UNMEASURED]
+    assert scaling.stored(folder) is None
+
+
 def test_it_is_used_where_none_is_said(
     ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
