@@ -49,19 +49,8 @@ def ddpm(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnL
 
 
 def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike) -> Iterator[Tensor]:
-    """DPM-Solver++(2M): second order, one evaluation a step (Lu et al. 2022, algorithm 2), in lambda = -ln(sigma)."""
-    before: Tensor | None = None
-    step_before = 0.0
-    for sigma, to in pairwise(sigmas):
-        x0 = denoise(x, sigma)
-        if to == 0:
-            x = x0
-        else:
-            step = math.log(sigma / to)
-            ahead = x0 if before is None else x0 + (x0 - before) * step / (2 * step_before)
-            x = (to / sigma) * x - math.expm1(-step) * ahead
-            before, step_before = x0, step
-        yield x
+    """DPM-Solver++(2M): second order, one evaluation a step (Lu et al. 2022, algorithm 2): its SDE that adds no noise."""
+    return dpmpp_2m_sde(denoise, x, sigmas, randn_like=randn_like, eta=0.0)
 
 
 def unipc(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import NoiseEmbedding, ResBlock
+from .layers import NoiseEmbedding, narrowing
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,7 @@ class Classifier(nn.Module):
         dim = 4 * s.width
         self.noise = NoiseEmbedding(dim, frequencies=16)
         self.stem = nn.Conv2d(s.channels * s.patch**2, s.width, 3, padding=1)
-        blocks, now = [], s.width
-        for level, times in enumerate(s.widths):
-            stride = 2 if level else 1
-            blocks.append(
-                ResBlock(now, times * s.width, dim, stride=stride, norm=nn.BatchNorm2d, begins_as_identity=False)
-            )
-            now = times * s.width
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks, now = narrowing(s.width, s.widths, dim, nn.BatchNorm2d)
         self.norm = nn.BatchNorm2d(now)
         self.head = nn.Linear(now, s.classes)
         self.register_buffer("temperature", torch.ones(()))

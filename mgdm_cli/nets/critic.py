@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import ChannelNorm, NoiseEmbedding, ResBlock
+from .layers import ChannelNorm, NoiseEmbedding, narrowing
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,7 @@ class Critic(nn.Module):
         dim = 4 * s.width
         self.noise = NoiseEmbedding(dim, frequencies=16)
         self.stem = nn.Conv2d(2 * s.channels * s.patch**2, s.width, 3, padding=1)
-        blocks, now = [], s.width
-        for level, times in enumerate(s.widths):
-            stride = 2 if level else 1
-            blocks.append(ResBlock(now, times * s.width, dim, stride=stride, norm=_no_norm, begins_as_identity=False))
-            now = times * s.width
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks, now = narrowing(s.width, s.widths, dim, _no_norm)
         self.last = nn.Conv2d(now, now, 3, padding=1)
         self.label = nn.Embedding(s.classes, now)
         self.head = nn.Linear(now, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,18 @@ class ResBlock(nn.Module):
         x = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
         out: Tensor = y.add_(self.skip(x))
         return out
+
+
+def narrowing(
+    width: int, widths: Sequence[int], embedding: int, norm: Callable[[int], nn.Module]
+) -> tuple[nn.ModuleList, int]:
+    """(residual blocks, channels at the end): one a level, of `width` times its entry in `widths`, each but the first at half the size."""
+    blocks, now = nn.ModuleList(), width
+    for level, times in enumerate(widths):
+        stride = 2 if level else 1
+        blocks.append(ResBlock(now, times * width, embedding, stride=stride, norm=norm, begins_as_identity=False))
+        now = times * width
+    return blocks, now
 
 
 class Attention(nn.Module):
