@@ -9,7 +9,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Length, measured, prepare, train_into
+from mgdm_cli.commands.modelling import Length, measured, prepare, suited_scale, train_into
 from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.console import Result, finish
 
@@ -56,6 +56,7 @@ def run(
         return Result(document, (line,))
     every = options.seconds_of(save_every) or 0.0
     settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)
+    suits = suited_scale(out, prepared, settings, where)
     skills = {name: load(out / file)[1]["accuracy"] for name, file in (("guide", GUIDE), ("judge", JUDGE))}
     log = read_log(out)
     looked = [row["holdout"] for row in log if row["holdout"] is not None]
@@ -67,6 +68,7 @@ def run(
         "holdout_loss": looked[-1] if looked else None,
         "accuracy": skills,
         "patients_known": settings.patients_known,
+        "scale": suits.scale,
     }
     lines = [f"{name}: holdout balanced accuracy {a:.2f} [{lo:.2f}, {hi:.2f}]" for name, (a, lo, hi) in skills.items()]
     return Result(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgdm_cli.commands import augment, sample
+from mgdm_cli.commands import augment, sample, train
 from mgdm_cli.commands.modelling import prepare, suited_scale
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
@@ -17,7 +17,7 @@ from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import DENOISER, load_parts, read_settings
-from tests.tiny import ground
+from tests.tiny import ground, tiny_run
 
 __all__ = ["ground"]
 
@@ -56,6 +56,17 @@ def test_without_two_unseen_images_of_any_class_nothing_is_measured(ground: tupl
     parts, _ = load_parts(folder, settings, CPU)
     assert list(scaling.measure(folder, parts, settings, few, sampler="dpmpp_2m", steps=2)) == [scaling.UNMEASURED]
     assert scaling.stored(folder) is None
+
+
+def test_training_ends_with_it(ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("IMAGES", 4), ("LEAST", 4), ("BLOCK", 4)):
+        monkeypatch.setattr(scaling, name, value)
+    tiny_run(tmp_path / "run", ground[0], trained=False)
+    for _ in range(2):
+        told = train.run(ground[0], out=tmp_path / "run", device="cpu").document["scale"]
+        found = scaling.stored(tmp_path / "run")
+        assert found is not None
+        assert told == found.scale
 
 
 def test_it_is_used_where_none_is_said(
