@@ -13,6 +13,7 @@ from mgdm_cli.data.labels import natural
 from mgdm_cli.errors import BadInput, UsageError
 
 MIN_HOLDOUT = 100  # images: what a copy threshold at 1 % needs (RELIABILITY: m >= 1/alpha - 1)
+KEPT = 2  # patients of a class that stay in train: guide and judge share none
 MAX_SHARE = 0.20  # of the training images, where 100 would be more
 
 
@@ -37,7 +38,8 @@ def patient_key(record: Record) -> str:
 def split(records: Iterable[Record], *, holdout: float = 0.10, seed: int = 0) -> Splits:
     """Sets aside about clamp(holdout * n, at least 100, at most 20 % of n) images of train: whole patients, by class.
 
-    A class with a single patient stays in train. BadInput where there is nothing to learn from.
+    A class keeps two patients at least, one for the guide and one for the judge, and gives no more than twice its share
+    unless its smallest patient is larger. BadInput where there is nothing to learn from.
     """
     if not 0.0 <= holdout <= 0.5:
         raise UsageError(f"--holdout: {holdout:g} is outside 0 to 0.5", "0.10 is usual.")
@@ -111,7 +113,7 @@ def _patients(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _held_out(pool: Sequence[Record], target: int, seed: int, outside: set[str]) -> set[str]:
-    """Keys of the patients to set aside: each class gives its share of `target`, at least one image, never the last.
+    """Keys of the patients to set aside: each class gives its share of `target`, at least one image, never the last two patients.
 
     `outside`: patients of the input's own val and test; they are taken last, a holdout must be as new as a fresh image.
     """
@@ -126,12 +128,14 @@ def _held_out(pool: Sequence[Record], target: int, seed: int, outside: set[str])
     left = {label: len(keys) for label, keys in holders.items()}  # patients of the class that are still in train
     for label in sorted(sizes, key=lambda c: (sizes[c], natural([c or ""]))):
         wanted = max(1, round(target * sizes[label] / len(pool)))
+        sized = {key: Counter(record.label for record in groups[key]) for key in holders[label]}
+        smallest = min(holders[label], key=lambda g: (g in outside, sized[g][label]))
         for key in holders[label]:
             if taken[label] >= wanted:
                 break
-            own = Counter(record.label for record in groups[key])
-            too_many = taken[label] > 0 and taken[label] + own[label] > 2 * wanted
-            if key in aside or too_many or any(left[c] < 2 for c in own):
+            own = sized[key]
+            too_many = taken[label] + own[label] > 2 * wanted and (taken[label] > 0 or key != smallest)
+            if key in aside or too_many or any(left[c] <= KEPT for c in own):
                 continue
             aside.add(key)
             taken += own

@@ -43,16 +43,12 @@ class ClassifySettings:
 
 @dataclass(frozen=True)
 class Skill:
-    """Balanced accuracy on the holdout with its 95 % interval; `chance` is 1 / classes."""
+    """Balanced accuracy on the holdout with its 95 % interval; `chance` is 1 / the classes in it, and 1 where there are none."""
 
     accuracy: float
     lo: float
     hi: float
     chance: float
-
-    @property
-    def beats_chance(self) -> bool:
-        return self.lo > self.chance
 
 
 def train_classifier(
@@ -153,12 +149,14 @@ def skill(net: Classifier, data: Pictures, *, draws: int = 2000, seed: int = 0) 
     right = (logits_of(net, data.x0).argmax(-1) == data.label).double().cpu()
     by_class = [right[data.label.cpu() == c] for c in range(k)]
     by_class = [r for r in by_class if len(r)]
+    if not by_class:
+        return Skill(0.0, 0.0, 0.0, 1.0)
     generator = torch.Generator().manual_seed(seed)
     means = torch.stack(
         [r[torch.randint(len(r), (draws, len(r)), generator=generator)].mean(1) for r in by_class]
     ).mean(0)
     lo, hi = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Skill(float(torch.stack([r.mean() for r in by_class]).mean()), lo, hi, 1 / k)
+    return Skill(float(torch.stack([r.mean() for r in by_class]).mean()), lo, hi, 1 / len(by_class))
 
 
 def save_classifier(path: Path, net: Classifier, extra: dict[str, object]) -> str:

@@ -100,14 +100,28 @@ class Candidates:
 
 
 def make_block(
-    parts: Parts, recipe: Recipe, *, run_seed: int, lot: int, attempt: int, block: int, class_index: int
+    parts: Parts,
+    recipe: Recipe,
+    *,
+    run_seed: int,
+    lot: int,
+    attempt: int,
+    block: int,
+    class_index: int,
+    turn: tuple[int, int] = (0, 1),
 ) -> Candidates:
-    """The candidates of one block: a pure function of the weights, the recipe and the numbers given."""
+    """The candidates of one block: a pure function of the weights, the recipe and the numbers given.
+
+    `turn`: the lot's place among those of its class, and how many they are: real images go to them in turns.
+    """
     seeds = tuple(seed_of(run_seed, lot, attempt, row) for row in range(block))
     count = Count()
     label = torch.full((block,), class_index, dtype=torch.int64, device=parts.device)
     if recipe.depth is not None:
-        return _from_real(parts, recipe, seeds, (run_seed, lot, attempt), class_index, count)
+        place, lots = turn
+        numbers = [(attempt * block + row) * lots + place for row in range(block)]
+        picked = deriving.chosen(_real(parts).label, class_index, run_seed, numbers)
+        return _from_real(parts, recipe, seeds, picked, class_index, count)
     if recipe.mode == "select" and recipe.guidance in TWO_STAGES:
         return _select(parts, recipe, label, (run_seed, lot, attempt), count)
     plain = _plain(parts, recipe, label, seeds, count)
@@ -136,16 +150,18 @@ def _keeping(parts: Parts, recipe: Recipe, before: Tensor, class_index: int) -> 
     return torch.nonzero(logits_of(parts.judge, before).argmax(-1) == class_index)[:, 0].tolist()
 
 
-def _from_real(
-    parts: Parts, recipe: Recipe, seeds: tuple[int, ...], where: tuple[int, int, int], class_index: int, count: Count
-) -> Candidates:
-    """Real images of the class, each back towards its noise and decoded again under the pull."""
-    if parts.real is None or recipe.depth is None:
+def _real(parts: Parts) -> Pictures:
+    if parts.real is None:
         raise ValueError("a depth needs real images")
-    run_seed, lot, attempt = where
-    numbers = [attempt * len(seeds) + row for row in range(len(seeds))]
-    picked = deriving.chosen(parts.real.label, class_index, run_seed, lot, numbers)
-    before = parts.real.x0[[index for index, _ in picked]]
+    return parts.real
+
+
+def _from_real(
+    parts: Parts, recipe: Recipe, seeds: tuple[int, ...], picked: list[tuple[int, int]], class_index: int, count: Count
+) -> Candidates:
+    """Real images of the class, (index, round) each, back towards their noise and decoded again under the pull."""
+    assert recipe.depth is not None
+    before = _real(parts).x0[[index for index, _ in picked]]
     after, rows = before.clone(), _keeping(parts, recipe, before, class_index)
     if rows:
         label = torch.full((len(rows),), class_index, dtype=torch.int64, device=parts.device)

@@ -29,10 +29,10 @@ def tail(process: Process, steps: int, depth: float) -> list[float]:
     return process.grid(max(round(steps / depth), steps))[-steps - 1 :]
 
 
-def chosen(label: Tensor, class_index: int, run_seed: int, lot: int, numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """(index of the real image, round) for each candidate number of a lot: the class's images in the lot's own order, round by round."""
+def chosen(label: Tensor, class_index: int, run_seed: int, numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """(index of the real image, round) for each candidate number of a class: its images in one order, round by round."""
     mine = torch.nonzero(label == class_index)[:, 0].tolist()
-    generator = torch.Generator().manual_seed(seed_of(run_seed, lot, ORDER, 0))
+    generator = torch.Generator().manual_seed(seed_of(run_seed, class_index, ORDER, 0))
     order = torch.randperm(len(mine), generator=generator).tolist()
     return [(mine[order[number % len(mine)]], number // len(mine)) for number in numbers]
 

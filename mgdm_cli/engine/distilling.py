@@ -18,13 +18,13 @@ from mgdm_cli.errors import NeedsTraining
 from mgdm_cli.nets.critic import Critic, CriticSettings, Head
 
 from . import weights
-from .lessons import BINS, Batch, Learner, State, Teacher, pool_for, take
+from .lessons import ALONE, BINS, Batch, Learner, State, Teacher, pool_for, take
 from .preparing import Prepared, pictures
 from .pretraining import Event, forget_checkpoints, kept
 from .run import DENOISER, GUIDE, JUDGE, RunSettings, denoiser_header, new_model, read_settings
 from .sizing import OVERHEAD, typical
 from .student import StudentSettings
-from .training import Pictures, Tick, drawn, undisturbed
+from .training import TICK, Pictures, Tick, drawn, undisturbed
 
 LEAST_SEEN = 2_000  # training images below which a student is not worth its name
 
@@ -82,18 +82,19 @@ def _learner(net: nn.Module, rate: float, student: StudentSettings) -> Learner:
 
 
 def lessons(
-    state: State, teacher: Teacher, data: Pictures, settings: RunSettings, *, tick_every: int = 10
+    state: State, teacher: Teacher, data: Pictures, settings: RunSettings, *, tick_every: int = TICK
 ) -> Iterator[Tick]:
     """Train until the student's images are seen; yields every `tick_every` steps. The draw of step s depends on (seed, s) alone."""
     student = _student(settings)
     draw_from = class_weights(data.label, student.balance)
-    started, losses = time.monotonic(), []
+    started, losses = time.monotonic(), list[torch.Tensor]()
     while state.step < student.training_steps:
         with undisturbed(state):
-            losses.append(take(state, _batch(data, draw_from, settings, state.step), teacher, student))
+            loss = take(state, _batch(data, draw_from, settings, state.step), teacher, student)
+            losses += [] if loss is None else [loss]
         if state.step % tick_every == 0 or state.step == student.training_steps:
-            mean = float(torch.stack(losses).nanmean())
-            if math.isinf(mean):
+            mean = float(torch.stack(losses).mean()) if losses else None
+            if mean is not None and not math.isfinite(mean):
                 raise FloatingPointError(f"the loss is {mean} at step {state.step}")
             yield Tick(state.step * student.batch, mean, None, time.monotonic() - started)
             losses = []
@@ -130,8 +131,10 @@ def distill(
 
 
 def pace(settings: RunSettings, teacher: Teacher, data: Pictures, device: torch.device, *, steps: int = 6) -> float:
-    """Training images a second, measured on a few true steps of a student that is thrown away."""
-    ticks = lessons(begin(settings, teacher, device), teacher, data, settings, tick_every=3)
+    """Training images a second, measured on a few true steps of a student that is thrown away: past the ones its critic takes alone."""
+    state = begin(settings, teacher, device)
+    state.step = math.ceil(_student(settings).training_steps * ALONE)
+    ticks = lessons(state, teacher, data, settings, tick_every=3)
     return 3 * _student(settings).batch / typical(lambda: next(ticks), max(steps // 3, 1))
 
 

@@ -78,6 +78,7 @@ def remake(works: Works, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
 
 def _candidates(works: Works, lot: Lot, attempt: int) -> Candidates:
     plan = works.plan
+    siblings = [other.index for other in plan.lots if other.class_index == lot.class_index]
     return make_block(
         works.parts,
         plan.recipe,
@@ -86,6 +87,7 @@ def _candidates(works: Works, lot: Lot, attempt: int) -> Candidates:
         attempt=attempt,
         block=plan.block,
         class_index=lot.class_index,
+        turn=(siblings.index(lot.index), len(siblings)),
     )
 
 

@@ -125,8 +125,8 @@ class State:
         self.step = int(str(header["step"]))
 
 
-def take(state: State, batch: Batch, teacher: Teacher, settings: StudentSettings) -> Tensor:
-    """One step of the method; the student's loss, or NaN where this step was its opponents'."""
+def take(state: State, batch: Batch, teacher: Teacher, settings: StudentSettings) -> Tensor | None:
+    """One step of the method; the student's loss, None where this step was its opponents'."""
     for learner in state.learners.values():
         for group in learner.optimizer.param_groups:
             group["lr"] = rate_at(state.step, settings.training_steps, learner.rate, settings.warm_up)
@@ -194,7 +194,7 @@ def pool_for(shape: tuple[int, int, int]) -> dict[str, Tensor]:
     }
 
 
-def fdistill_lesson(state: State, batch: Batch, teacher: Teacher, settings: StudentSettings) -> Tensor:
+def fdistill_lesson(state: State, batch: Batch, teacher: Teacher, settings: StudentSettings) -> Tensor | None:
     """The student's pictures, noised, are moved as its law must be; or, in most steps, its score and its critic catch up with it."""
     which, start = batch.levels(torch.tensor(settings.grid[:-1]))
     # At the top there is noise alone; below, the student is asked about pictures on their way.
@@ -203,7 +203,10 @@ def fdistill_lesson(state: State, batch: Batch, teacher: Teacher, settings: Stud
     turn = state.step % settings.every == settings.every - 1
     with torch.set_grad_enabled(turn), bf16(noisy.device):
         x = state.model(noisy, start, batch.cond)
-    return _moved(state, batch, x, teacher, settings) if turn else _caught_up(state, batch, x, teacher, settings)
+    if turn:
+        return _moved(state, batch, x, teacher, settings)
+    _caught_up(state, batch, x, teacher, settings)
+    return None
 
 
 def _moved(state: State, batch: Batch, x: Tensor, teacher: Teacher, settings: StudentSettings) -> Tensor:
@@ -233,7 +236,7 @@ def _weights(state: State, logit: Tensor, at: Tensor, settings: StudentSettings)
     return weight
 
 
-def _caught_up(state: State, batch: Batch, x: Tensor, teacher: Teacher, settings: StudentSettings) -> Tensor:
+def _caught_up(state: State, batch: Batch, x: Tensor, teacher: Teacher, settings: StudentSettings) -> None:
     process, head = teacher.model.process, state.learners["critic"].net
     sigma = process.draw(len(x), batch.generator).to(x)
     with bf16(x.device):
@@ -253,7 +256,6 @@ def _caught_up(state: State, batch: Batch, x: Tensor, teacher: Teacher, settings
         logit = head(seen, twice.label)
         flat = (logit - head(beside, twice.label)).square().mean()  # R1 without second derivatives (Lin et al. 2025)
         state.learners["critic"].learn(adversarial.critic_loss(*logit.chunk(2)) + flat)
-    return torch.tensor(torch.nan)
 
 
 def _bound(net: nn.Module, teacher: Teacher) -> Model:
@@ -308,7 +310,7 @@ def _judged(
     return logit
 
 
-LESSONS: dict[str, Callable[[State, Batch, Teacher, StudentSettings], Tensor]] = {
+LESSONS: dict[str, Callable[[State, Batch, Teacher, StudentSettings], Tensor | None]] = {
     "consistency": consistency_lesson,
     "paths": paths_lesson,
     "fdistill": fdistill_lesson,

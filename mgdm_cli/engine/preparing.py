@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from mgdm_cli.data.folder import Scan, read_pixels
 from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized
 from mgdm_cli.data.image import Form, Image, Record
 from mgdm_cli.data.intensity import Intensity, fit_intensity
-from mgdm_cli.data.splits import Splits, fingerprint, split
+from mgdm_cli.data.splits import Splits, fingerprint, patient_key, split
 from mgdm_cli.errors import BadInput
 
 from .training import Pictures
@@ -85,6 +85,7 @@ def prepare(
             f"input: {missing[0]}: has no label ({len(missing)} images have none)",
             "Put images in a sub-folder per class, or give --labels or --label-tag.",
         )
+    _require_patients(splits.train)
     form = _common_form(learnt)
     size = _common_size(learnt, size)
     intensity = fit_intensity(_decoded(scan, splits.train, tell), window)
@@ -110,6 +111,23 @@ def _decoded(scan: Scan, records: Sequence[Record], tell: Callable[[int, int], N
         yield read_pixels(scan, record)
         if tell is not None:
             tell(done + 1, len(records))
+
+
+def _require_patients(train: Sequence[Record]) -> None:
+    """Two patients of each class, of two classes at least: guide and judge share none. Raises BadInput."""
+    patients: dict[str, set[str]] = defaultdict(set)
+    for record in train:
+        patients[str(record.label)].add(patient_key(record))
+    if len(patients) < 2:
+        raise BadInput(
+            f"input: all images are of one class, {next(iter(patients))}", "Classes are balanced: give two or more."
+        )
+    for name, own in patients.items():
+        if len(own) < 2:
+            raise BadInput(
+                f"input: class {name}: has one patient to learn from, or one image",
+                "Guide and judge share no patient: give images of two or more, or leave the class out.",
+            )
 
 
 def _common_form(records: Sequence[Record]) -> Form:

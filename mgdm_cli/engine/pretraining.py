@@ -43,7 +43,7 @@ from .run import (
     first_weights,
     new_classifier,
 )
-from .training import Tick, TrainState, begin, finished, train
+from .training import TICK, Tick, TrainState, begin, finished, train
 from .warp import WarpSettings
 
 CLASSIFIER_WARP = WarpSettings(probability=0.5)
@@ -152,10 +152,7 @@ def _denoiser(
 
 
 def _keep_weak(folder: Path, state: TrainState, settings: RunSettings) -> None:
-    """Put the average aside at the first tick past an eighth of the training: the weak model of autoguidance costs nothing.
-
-    A training that was stopped and continued passes the same ticks, and keeps the same weights.
-    """
+    """Put the average aside at the first tick past an eighth of the training: the weak model of autoguidance costs nothing."""
     if state.step >= settings.train.steps * WEAK_SHARE and not (folder / WEAK).is_file():
         seen = state.step * settings.train.batch
         weights.save(folder / WEAK, state.ema, denoiser_header(settings, seen=seen, weak=None))
@@ -173,10 +170,12 @@ def kept(
 ) -> Iterator[Event]:
     """The training behind `ticks`, which have not begun, from the newest checkpoint on; saved every so often, and when it is stopped.
 
-    `each` is called after every tick.
+    `each` is called after every tick, and where a training that was stopped at one goes on.
     """
     for note in resume(folder, state):
         yield Event("note", note=note)
+    if each is not None and (state.step % TICK == 0 or state.step * length.batch >= length.seen):
+        each()
     saved = time.monotonic()
     yield Event(what, state.step * length.batch, length.seen)
     try:
@@ -188,6 +187,8 @@ def kept(
             if time.monotonic() - saved > save_every:
                 save_checkpoint(folder, state)
                 saved = time.monotonic()
+    except FloatingPointError:
+        raise  # what was learnt since the newest checkpoint is spoilt
     except BaseException:
         # Stopped on the way (a signal, a full disk, a closed generator): what was learnt is kept where it can be.
         if state.whole:
@@ -223,9 +224,15 @@ class Resumable(Protocol):
 
 
 def save_checkpoint(folder: Path, state: Resumable) -> None:
-    """A new file, then its hash, then the older ones beyond `KEEP` go: the last good one is never overwritten."""
-    path = folder / f"checkpoint-{state.step:09d}.safetensors"
-    digest = weights.save(path, state.tensors(), {"kind": "checkpoint", **state.header()})
+    """A new file, then its hash, then the older ones beyond `KEEP` go: the last good one is never overwritten.
+
+    Raises FloatingPointError, and saves nothing, where a weight is not finite.
+    """
+    path, tensors = folder / f"checkpoint-{state.step:09d}.safetensors", state.tensors()
+    spoilt = next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
+    if spoilt is not None:
+        raise FloatingPointError(f"{spoilt} is not finite at step {state.step}")
+    digest = weights.save(path, tensors, {"kind": "checkpoint", **state.header()})
     write_atomic(path.with_suffix(".sha256"), digest.encode())
     for old in _checkpoints(folder)[KEEP:]:
         old.unlink()
@@ -256,7 +263,7 @@ def log_tick(folder: Path, tick: Tick) -> None:
     """One line for whoever draws the curve later; not part of the result."""
     row: dict[str, Any] = {
         "seen": tick.seen,
-        "loss": round(tick.loss, 6),
+        "loss": None if tick.loss is None else round(tick.loss, 6),
         "holdout": tick.holdout,
         "seconds": round(tick.seconds, 1),
     }

@@ -23,6 +23,8 @@ from mgdm_cli.diffusion.types import NULL, Cond
 from . import warp as warping
 from .device import bf16, computes_in_bf16, seeded
 
+TICK = 10  # steps between two looks at a training
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -55,10 +57,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Tick:
-    """What happened: `loss` is the mean since the last tick, `holdout` the EMA's loss on the holdout when it was looked at."""
+    """What happened: `loss` is the mean since the last tick, None where none was taken.
+
+    `holdout` is the EMA's loss on the holdout when it was looked at.
+    """
 
     seen: int
-    loss: float
+    loss: float | None
     holdout: float | None
     seconds: float
     stopped: bool = False
@@ -150,7 +155,7 @@ def train(
     settings: TrainSettings,
     *,
     warp: warping.WarpSettings,
-    tick_every: int = 10,
+    tick_every: int = TICK,
 ) -> Iterator[Tick]:
     """Train until `settings.seen` images are consumed or the holdout loss turns up; yields every `tick_every` steps.
 

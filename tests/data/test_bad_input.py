@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from mgdm_cli.app import main
+from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.reading import Source
+from mgdm_cli.errors import BadInput
 from tests.data.hostile import (
     DEFLATED,
     EXPLICIT,
@@ -279,3 +283,16 @@ def test_what_is_stored_in_other_ways_is_the_same_picture(tmp_path: Path) -> Non
         array = folder.read_pixels(scan, scan.records[0]).pixels[0]
         np.testing.assert_array_equal(array, stored if name != "rescaled" else stored >> 1 << 1)
     assert len(want.records) == 1
+
+
+@pytest.mark.parametrize(("classes", "each", "told"), [(1, 9, "of one class"), (2, 1, "one patient")])
+def test_guide_and_judge_need_two_classes_and_two_patients_of_each(
+    classes: int, each: int, told: str, tmp_path: Path
+) -> None:
+    for name in "ab"[:classes]:
+        (tmp_path / name).mkdir()
+        for i in range(each if name == "b" or classes == 1 else 9):
+            pixels = np.random.default_rng([ord(name), i]).integers(0, 255, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(BadInput, match=told):
+        prepare(Source(tmp_path), seed=0)

@@ -53,9 +53,25 @@ def test_every_class_is_held_out_in_its_share() -> None:
     assert held["tiny"] >= 1
 
 
-def test_a_class_with_one_patient_stays_in_train() -> None:
-    splits = split([*eyes({"a": 200}), record(900, "lonely", "one"), record(901, "lonely", "one")])
-    assert Counter(r.label for r in splits.train)["lonely"] == 2
+@pytest.mark.parametrize("patients", [1, 2])
+def test_a_class_keeps_a_patient_for_the_guide_and_one_for_the_judge(patients: int) -> None:
+    lonely = [record(900 + i, "lonely", f"few{i % patients}") for i in range(2 * patients)]
+    splits = split([*eyes({"a": 200}), *lonely])
+    assert Counter(r.label for r in splits.train)["lonely"] == 2 * patients
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_large_patient_does_not_take_its_class_along(seed: int) -> None:
+    large = [record(1000 + i, "a", "large") for i in range(300)]
+    splits = split([*eyes({"b": 500}), *large, *eyes({"a": 200}, each=5)], seed=seed)
+    assert Counter(r.label for r in splits.holdout)["a"] <= 2 * 50
+
+
+def test_where_all_patients_are_large_the_smallest_is_held_out() -> None:
+    sizes = {"one": 190, "two": 160, "three": 180}
+    large = [record(1000 + i, "a", name) for name, n in sizes.items() for i in range(n)]
+    splits = split([*eyes({"b": 200}), *large])
+    assert {r.patient for r in splits.holdout if r.label == "a"} == {"two"}
 
 
 def test_a_patient_with_two_classes_stays_whole() -> None:

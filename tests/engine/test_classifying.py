@@ -39,7 +39,7 @@ def test_how_strong_a_texture_is_can_be_learnt(between: tuple[float, float]) -> 
     assert 0.19 < calibrate(net, unseen) < 20.1
     able = skill(net, unseen)
     assert able.accuracy > 0.95
-    assert able.beats_chance
+    assert able.lo > able.chance
 
 
 def test_a_holdout_without_a_mistake_does_not_ask_for_certainty() -> None:
@@ -53,6 +53,16 @@ def test_a_holdout_without_a_mistake_does_not_ask_for_certainty() -> None:
     assert temperature > 0.3
     sure = logits_of(net, unseen.x0).softmax(-1).amax(-1).mean()
     assert 0.9 < float(sure) < 0.999
+
+
+def test_skill_is_of_the_classes_that_are_there() -> None:
+    """One class alone tells nothing: whatever always says it would be right."""
+    net = Classifier(ClassifierSettings(1, 2, 0.2, width=8, widths=(1, 2)))
+    unseen = textures(8, 1)
+    one = skill(net, Pictures(unseen.x0[::2], unseen.label[::2]))
+    assert one.lo <= one.chance
+    none = skill(net, Pictures(unseen.x0[:0], unseen.label[:0]))
+    assert none.lo <= none.chance
 
 
 def test_no_exposure_is_the_picture_itself_and_more_is_brighter() -> None:

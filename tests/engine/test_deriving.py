@@ -92,7 +92,7 @@ def test_every_candidate_has_an_image_of_its_class_and_later_rounds_differ(
     parts = ground[3]
     assert parts.real is not None
     mine = int((parts.real.label == 2).sum())
-    picked = deriving.chosen(parts.real.label, 2, 7, 1, range(2 * mine))
+    picked = deriving.chosen(parts.real.label, 2, 7, range(2 * mine))
     assert {int(parts.real.label[index]) for index, _ in picked} == {2}
     assert len({index for index, turn in picked if turn == 0}) == mine
     assert [turn for _, turn in picked] == [0] * mine + [1] * mine
@@ -104,6 +104,19 @@ def test_every_candidate_has_an_image_of_its_class_and_later_rounds_differ(
     assert torch.equal(fresh[0], x[0])
     assert not torch.equal(fresh[1], x[1])
     assert float((fresh[1] - x0[1]).std()) == pytest.approx(3.0, rel=0.1)
+
+
+def test_two_lots_of_a_class_have_images_of_their_own(ground: tuple[Source, Path, Prepared, Parts]) -> None:
+    parts = ground[3]
+    assert parts.real is not None
+    half = int((parts.real.label == 2).sum()) // 2
+    made = [
+        make_block(parts, RECIPE, run_seed=5, lot=lot, attempt=0, block=half, class_index=2, turn=(lot, 2))
+        for lot in range(2)
+    ]
+    rows = [{row.numpy().tobytes() for row in block.before} for block in made if block.before is not None]
+    assert [len(row) for row in rows] == [half, half]
+    assert rows[0].isdisjoint(rows[1])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.6])

@@ -13,7 +13,7 @@ from mgdm_cli.commands.reading import Source
 from mgdm_cli.diffusion.types import Cond
 from mgdm_cli.engine import distilling, lessons
 from mgdm_cli.engine.preparing import pictures
-from mgdm_cli.engine.pretraining import resume, save_checkpoint
+from mgdm_cli.engine.pretraining import log_tick, read_log, resume, save_checkpoint
 from mgdm_cli.engine.run import RunSettings, load_parts, read_settings
 from mgdm_cli.engine.scaling import Scale
 from mgdm_cli.engine.student import METHODS, StudentSettings, grid_of
@@ -97,8 +97,24 @@ def test_from_scratch_is_not_from_the_teacher(ground: tuple[Path, Pictures]) -> 
 
 def test_consistency_brings_the_ends_of_one_path_together(ground: tuple[Path, Pictures]) -> None:
     state, teacher, settings = lesson(ground, "consistency", seen=240)
-    ticks = [tick.loss for tick in distilling.lessons(state, teacher, ground[1], settings, tick_every=15)]
-    assert ticks[-1] < 0.7 * ticks[0]
+    ticks = [tick.loss or 0.0 for tick in distilling.lessons(state, teacher, ground[1], settings, tick_every=15)]
+    assert 0 < ticks[-1] < 0.7 * ticks[0]
+
+
+def test_a_look_after_steps_of_opponents_alone_has_no_loss(ground: tuple[Path, Pictures], tmp_path: Path) -> None:
+    state, teacher, settings = lesson(ground, "fdistill", seen=44)  # the eleventh step is not the student's
+    ticks = list(distilling.lessons(state, teacher, ground[1], settings))
+    assert [tick.loss is None for tick in ticks] == [False, True]
+    for tick in ticks:
+        log_tick(tmp_path, tick)
+    assert [row["loss"] is None for row in read_log(tmp_path)] == [False, True]
+
+
+def test_a_loss_of_the_student_that_is_not_finite_is_a_fault(ground: tuple[Path, Pictures]) -> None:
+    state, teacher, settings = lesson(ground, "consistency")
+    next(state.model.net.parameters()).data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        drain(distilling.lessons(state, teacher, ground[1], settings))
 
 
 def test_the_opponents_learn_between_the_students_steps(ground: tuple[Path, Pictures]) -> None:

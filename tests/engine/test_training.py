@@ -16,7 +16,7 @@ import torch
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import weights
 from mgdm_cli.engine.preparing import pictures
-from mgdm_cli.engine.pretraining import pretrain, resume, save_checkpoint
+from mgdm_cli.engine.pretraining import kept, pretrain, resume, save_checkpoint
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
 from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
@@ -38,7 +38,10 @@ def test_the_loss_falls(begun: tuple[TrainState, Pictures, Pictures, TrainSettin
     state, data, holdout, settings = begun
     ticks = list(train(state, data, holdout, replace(settings, seen=800), warp=NO_WARP))
     assert ticks[-1].seen == 800
-    assert ticks[-1].loss < 0.8 * ticks[0].loss
+    first, last = ticks[0].loss, ticks[-1].loss
+    assert first is not None
+    assert last is not None
+    assert last < 0.8 * first
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(
@@ -105,6 +108,49 @@ def test_a_fault_within_a_step_is_known(begun: tuple[TrainState, Pictures, Pictu
     with pytest.raises(MemoryError):
         drain(train(state, data, holdout, settings, warp=NO_WARP))
     assert not state.whole
+
+
+@pytest.mark.parametrize("save_every", [0.0, 1e9])
+def test_what_is_not_finite_is_never_saved(
+    begun: tuple[TrainState, Pictures, Pictures, TrainSettings], tmp_path: Path, save_every: float
+) -> None:
+    """Weights that blow up end the training at the next look; the checkpoint before them goes on."""
+    state, data, holdout, settings = begun
+    longer = replace(settings, seen=40 * settings.batch)
+
+    def spoil(*_: object) -> None:
+        if state.step == 24:
+            next(state.model.net.parameters()).data.fill_(torch.nan)
+
+    state.optimizer.register_step_post_hook(spoil)
+    save_checkpoint(tmp_path, state)
+    ticks = train(state, data, holdout, longer, warp=NO_WARP)
+    with pytest.raises(FloatingPointError):
+        drain(kept(tmp_path, "denoiser", state, ticks, longer, save_every=save_every))
+    again = new_like(state, {k: torch.zeros_like(v) for k, v in state.model.net.state_dict().items()}, longer)
+    (said,) = resume(tmp_path, again)
+    assert said == f"continuing at step {0 if save_every else 20}"
+    assert all(bool(tensor.isfinite().all()) for tensor in again.tensors().values())
+
+
+def test_a_training_stopped_at_a_look_still_puts_the_weak_model_aside(
+    begun: tuple[TrainState, Pictures, Pictures, TrainSettings], tmp_path: Path
+) -> None:
+    state, data, holdout, settings = begun
+    longer, called = replace(settings, seen=40 * settings.batch), list[int]()
+    events = kept(
+        tmp_path, "denoiser", state, train(state, data, holdout, longer, warp=NO_WARP), longer,
+        save_every=1e9, each=lambda: called.append(state.step),
+    )  # fmt: skip
+    for event in events:
+        if event.seen == 20 * settings.batch:
+            events.close()  # type: ignore[attr-defined]
+            break
+    before = len(called)
+    again = new_like(state, state.model.net.state_dict(), longer)
+    more = train(again, data, holdout, longer, warp=NO_WARP)
+    drain(kept(tmp_path, "denoiser", again, more, longer, save_every=1e9, each=lambda: called.append(again.step)))
+    assert called[before] == 20, "where it was stopped, before any further step"
 
 
 def new_like(state: TrainState, net: dict[str, torch.Tensor], settings: TrainSettings) -> TrainState:
