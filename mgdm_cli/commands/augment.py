@@ -122,6 +122,8 @@ def _works(
     console.say(f"guide: holdout balanced accuracy {accuracy:.2f} [{lo:.2f}, {hi:.2f}]")
     parts, hashes = load_parts(folder, settings, device)
     gate = planning.copy_gate(prepared, alpha=wanted.copy_alpha) if wanted.filters else None
+    if gate and gate[1].threshold.value is None:
+        console.say(f"copy gate: off, {gate[1].threshold.reason}")
     temperature = float(parts.guide.get_buffer("temperature")) if parts.guide else None
     threshold = gate[1].threshold.value if gate else None
     siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
@@ -158,7 +160,9 @@ def _lines(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[str,
         for name, count in document["classes"].items()
     ]
     for name, missing in dataset.short().items():
-        lines.append(f"class {name}: {missing} images short: too few candidates passed the gates")
+        lines.append(
+            f"class {name}: {missing} images short: too few candidates passed the gates; a model that was trained longer may do"
+        )
     cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
     lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")
     k, n = dataset.shard

@@ -70,7 +70,7 @@ def carry_out(works: Works, dataset: Dataset) -> Work:
     with console.progress("generate", sum(lot.quota for lot in dataset.lots), "images", done=done) as bar:
         for made in blocks(works, dataset):
             work.blocks += 1
-            bar.advance(made.accepted, f"{made.lot.label}, {made.rejected} rejected in the last block")
+            bar.advance(made.accepted, f"{made.lot.label}, {made.rejected} of the last block not kept")
     work.seconds = time.monotonic() - started
     return work
 

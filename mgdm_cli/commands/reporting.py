@@ -109,7 +109,15 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
             )
         )
     gone = document["rejected"].get("near-copy", 0)
-    if calibration is not None:
+    if calibration is not None and calibration.threshold.value is None:
+        lines.append(
+            Verdict(
+                "caution",
+                f"No candidate was refused as a copy: {calibration.threshold.reason}.",
+                "With more images the gate is on; mgdm evaluate looks for copies afterwards.",
+            )
+        )
+    elif calibration is not None:
         lines.append(
             Verdict(
                 "plain",

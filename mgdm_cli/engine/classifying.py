@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -144,19 +145,21 @@ def calibrate(net: Classifier, data: Pictures) -> float:
 
 
 def skill(net: Classifier, data: Pictures, *, draws: int = 2000, seed: int = 0) -> Skill:
-    """Balanced accuracy on unseen pictures, bootstrap over pictures within each class."""
+    """Balanced accuracy on unseen pictures, and the middle 95 % of its posterior (Brodersen et al. 2010), flat before any was seen.
+
+    A bootstrap would be sure of a few pictures that are all seen rightly.
+    """
     k = net.settings.classes
     right = (logits_of(net, data.x0).argmax(-1) == data.label).double().cpu()
     by_class = [right[data.label.cpu() == c] for c in range(k)]
     by_class = [r for r in by_class if len(r)]
     if not by_class:
         return Skill(0.0, 0.0, 0.0, 1.0)
-    generator = torch.Generator().manual_seed(seed)
-    means = torch.stack(
-        [r[torch.randint(len(r), (draws, len(r)), generator=generator)].mean(1) for r in by_class]
-    ).mean(0)
-    lo, hi = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Skill(float(torch.stack([r.mean() for r in by_class]).mean()), lo, hi, 1 / len(by_class))
+    rng = np.random.default_rng(seed)
+    drawn = [rng.beta(float(r.sum()) + 1, float((1 - r).sum()) + 1, draws) for r in by_class]
+    lo, hi = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+    accuracy = float(torch.stack([r.mean() for r in by_class]).mean())
+    return Skill(accuracy, min(float(lo), accuracy), max(float(hi), accuracy), 1 / len(by_class))
 
 
 def save_classifier(path: Path, net: Classifier, extra: dict[str, object]) -> str:

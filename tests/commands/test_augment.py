@@ -262,7 +262,9 @@ def test_a_guide_no_better_than_chance_is_refused(
     assert require_skill(tmp_path, "cfg") == (0.3, 0.2, 0.4)
 
 
-def test_gates_reject_with_reasons_and_refill(ground: tuple[Source, Path], tmp_path: Path) -> None:
+def test_gates_reject_with_reasons_and_refill(
+    ground: tuple[Source, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """With the gates on, what a hardly trained net makes loses its label now and then: each is told, and replaced."""
     result = augment.run(
         ground[0], Wanted(n=None, balance="grade0=6", guidance="none", steps=4, block=4, max_per_real=20),
@@ -275,6 +277,10 @@ def test_gates_reject_with_reasons_and_refill(ground: tuple[Source, Path], tmp_p
     )
     assert result.exit_code == (0 if result.document["images"] == 6 else 5)
     assert result.document["candidates"] == result.document["images"] + len(rejected)
+    assert "copy gate: off" in capfd.readouterr().err, "so small a set cannot calibrate it, and that is told"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "No candidate was refused as a copy" in page
+    assert "were to be expected" not in page
 
 
 def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> None:

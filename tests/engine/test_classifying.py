@@ -55,6 +55,17 @@ def test_a_holdout_without_a_mistake_does_not_ask_for_certainty() -> None:
     assert 0.9 < float(sure) < 0.999
 
 
+def test_a_few_pictures_seen_rightly_make_no_certainty() -> None:
+    torch.manual_seed(0)
+    net = Classifier(ClassifierSettings(1, 2, 0.2, width=8, widths=(1, 2)))
+    for _ in train_classifier(net, textures(64, 0), ClassifySettings(1600, NEARLY_CLEAN), warp=WarpSettings()):
+        pass
+    few, many = skill(net, textures(8, 1)), skill(net, textures(200, 1))
+    assert few.accuracy == few.hi == 1.0
+    assert 0.5 < few.lo < 0.8
+    assert many.lo > 0.95
+
+
 def test_skill_is_of_the_classes_that_are_there() -> None:
     """One class alone tells nothing: whatever always says it would be right."""
     net = Classifier(ClassifierSettings(1, 2, 0.2, width=8, widths=(1, 2)))
