@@ -12,8 +12,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.finding import Training, found_or_trained
-from mgdm_cli.commands.making import Work, carry_out, summary, write_records
+from mgdm_cli.commands.finding import Training, found, found_or_trained
+from mgdm_cli.commands.making import Work, carry_out, require_makeable, summary, write_records
 from mgdm_cli.commands.modelling import add_siblings, prepare, suited_scale
 from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.commands.wanted import (
@@ -72,6 +72,7 @@ def run(
     training = Training(model, budget, seen, seed, flip, base)
     prepared = prepare(source, seed=seed)
     output_form(prepared.frame.form, wanted.write_as)  # refuses what cannot be written before any work
+    require_makeable(found(training, prepared), wanted)  # and what cannot be made, before a budget is spent on training
     allotment = allot(
         prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real, force_small=wanted.force_small
     )

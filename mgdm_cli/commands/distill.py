@@ -60,6 +60,9 @@ def run(
     settings = read_settings(teacher)
     if settings.student is not None:
         raise UsageError(f"{teacher.name}: is a student itself", "Name the run it was distilled from.")
+    # Refuses what is on no menu before the set is read and a scale is measured.
+    said = Scale(1.0 if scale is None else scale, SCALE_BETWEEN)
+    asked = student_of(teacher, settings, method, steps, divergence, said, scratch, seed)
     height, width = settings.size
     framed = replace(source, size=f"{height}x{width}", fit=settings.fit)
     prepared = prepare(framed, seed=settings.train.seed)
@@ -68,13 +71,12 @@ def run(
             f"model: {teacher.name}: was trained on other images, or on images read in another way",
             "Give the --data, and the flags for reading it, that it was trained with.",
         )
-    if scale is not None:
-        suits = Scale(scale, SCALE_BETWEEN)
-    elif dry_run:  # writes nothing, so it measures nothing
-        suits = known_scale(teacher, settings) or UNMEASURED
-    else:
-        suits = suited_scale(teacher, prepared, settings, where)
-    asked = student_of(teacher, settings, method, steps, divergence, suits, scratch, seed)
+    if scale is None:
+        if dry_run:  # writes nothing, so it measures nothing
+            suits = known_scale(teacher, settings) or UNMEASURED
+        else:
+            suits = suited_scale(teacher, prepared, settings, where)
+        asked = replace(asked, scale=suits.scale, between=suits.between)
     told = _told(out, asked)
     if told is None:
         student, seconds = _fitted(teacher, settings, asked, prepared, where, budget, seen)

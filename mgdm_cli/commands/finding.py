@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mgdm_cli import console
 from mgdm_cli.commands.modelling import Length, cache_folder, train_into
-from mgdm_cli.errors import UsageError
+from mgdm_cli.errors import OtherPlan, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -37,25 +37,36 @@ class Training:
         return cache_folder() / "runs" / (prepared.fingerprint[:16] + asked)
 
 
-def found_or_trained(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
-    """(settings of a trained run, seconds it took to train it now)."""
+def found(training: Training, prepared: Prepared) -> RunSettings | None:
+    """Settings of the run that makes the images, which in the cache may only have begun; None where there is none yet.
+
+    Raises MissingInput, OtherPlan or UsageError where the run that was named cannot make them.
+    """
     from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings
-    from mgdm_cli.errors import OtherPlan
 
     folder = training.folder(prepared)
-    if is_trained(folder) or training.model is not None:
-        settings = read_settings(folder)
-        if settings.inputs != prepared.fingerprint:
-            raise OtherPlan(
-                f"model: {folder.name}: was trained on other images, another --size or another --seed",
-                "Give the flags it was trained with, or leave --model out to train one.",
-            )
-        if not is_trained(folder):
-            again = "Continue it with the same mgdm train command."
-            raise UsageError(f"model: {folder.name}: training has not finished", again)
+    if training.model is None and not (folder / SETTINGS).exists():
+        return None
+    settings = read_settings(folder)
+    if settings.inputs != prepared.fingerprint:
+        raise OtherPlan(
+            f"model: {folder.name}: was trained on other images, another --size or another --seed",
+            "Give the flags it was trained with, or leave --model out to train one.",
+        )
+    if training.model is not None and not is_trained(folder):
+        again = "Continue it with the same mgdm train command."
+        raise UsageError(f"model: {folder.name}: training has not finished", again)
+    return settings
+
+
+def found_or_trained(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
+    """(settings of a trained run, seconds it took to train it now)."""
+    from mgdm_cli.engine.run import is_trained
+
+    folder, begun = training.folder(prepared), found(training, prepared)
+    if begun is not None and is_trained(folder):
         console.say(f"model: {folder}")
-        return settings, 0.0
-    begun = (folder / SETTINGS).exists()
+        return begun, 0.0
     length = Length(None, 1) if begun else Length.of(training.budget, training.seen, base=training.base)
     console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
     started = time.monotonic()

@@ -51,6 +51,26 @@ def recipe_by(
     )
 
 
+def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
+    """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
+    from mgdm_cli.data.plan import Filters
+    from mgdm_cli.engine.planning import drawing_of, require_recipe
+
+    measured = wanted.scale is None and wanted.depth is None  # a scale that is yet to be found suits whatever it is
+    drawn = drawing_of(settings, wanted.sampler, wanted.steps, 1.0 if measured else wanted.scale, usual=wanted.usual)
+    require_recipe(
+        settings,
+        guidance=wanted.guidance,
+        strength=wanted.strength,
+        mode=wanted.mode,
+        sampler=drawn.sampler,
+        scale=drawn.scale,
+        knobs=dict(wanted.knobs),
+        filters=Filters(label=wanted.filters, copy_alpha=wanted.copy_alpha if wanted.filters else None),
+        depth=wanted.depth,
+    )
+
+
 @dataclass
 class Work:
     """What this process did: blocks made now, and the time they took."""

@@ -48,13 +48,14 @@ class Drawing:
 
 
 def drawing_of(
-    settings: RunSettings, sampler: str | None, steps: int | None, scale: float | None, *, usual: Drawing
+    settings: RunSettings | None, sampler: str | None, steps: int | None, scale: float | None, *, usual: Drawing
 ) -> Drawing:
     """What was said, and `usual` for what was not; of a student its own grid, with the guidance that is in it already.
 
-    Raises UsageError where a student is asked for what it was not distilled for.
+    `settings` is None where the run has still to be trained. Raises UsageError where a student is asked for what it was not
+    distilled for.
     """
-    student = settings.student
+    student = settings.student if settings else None
     if student is not None:
         usual = Drawing(SAMPLER, student.steps, 1.0)
         if steps not in (None, student.steps):
@@ -93,24 +94,12 @@ def recipe_of(
     depth: float | None = None,
     siblings: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError for names that are on no menu."""
-    for flag, name, menu in (("--guidance", guidance, GUIDANCE), ("--sampler", sampler, tuple(SAMPLERS))):
-        if name not in menu:
-            raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
-    if mode == "select" and guidance not in TWO_STAGES:
-        raise UsageError("--mode select needs an uncertainty to select by", "Use --guidance uncertainty.")
-    if guidance == "auto" and settings.student is not None:
-        raise UsageError("--guidance auto: a student has no weaker self", "Leave --guidance out, or use the teacher.")
-    _known_knobs(sampler, knobs)
-    if guidance not in ("none", "auto") and scale != 1 and settings.train.drop_label == 0:
-        raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
+    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError where `require_recipe` does."""
+    require_recipe(
+        settings, guidance=guidance, strength=strength, mode=mode, sampler=sampler, scale=scale, knobs=knobs,
+        filters=filters, depth=depth,
+    )  # fmt: skip
     staged = guidance not in UNSTAGED
-    if depth is not None and settings.student is not None:
-        raise UsageError(
-            "--source real: a student knows no way back from a picture", "Use the run it was distilled from."
-        )
-    if depth is not None:
-        _can_derive(guidance, strength, mode, scale, sampler, filters)
     extra: dict[str, JsonValue] = {} if depth is None else {"depth": depth}
     if TERM_OF.get(guidance) in OF_MEMBERS:
         extra["siblings"] = list(siblings)
@@ -122,6 +111,41 @@ def recipe_of(
         mode="select" if mode == "select" else "guide", candidates=candidates if mode == "select" else 1,
         temperature=temperature, filters=filters, extra=extra,
     )  # fmt: skip
+
+
+def require_recipe(
+    settings: RunSettings | None,
+    *,
+    guidance: str,
+    strength: float,
+    mode: str,
+    sampler: str,
+    scale: float,
+    knobs: dict[str, float],
+    filters: Filters,
+    depth: float | None,
+) -> None:
+    """Raises UsageError for names that are on no menu, and for what does not go together.
+
+    `settings` is None where the run has still to be trained: it will be no student, and have a null class.
+    """
+    for flag, name, menu in (("--guidance", guidance, GUIDANCE), ("--sampler", sampler, tuple(SAMPLERS))):
+        if name not in menu:
+            raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
+    if mode == "select" and guidance not in TWO_STAGES:
+        raise UsageError("--mode select needs an uncertainty to select by", "Use --guidance uncertainty.")
+    student = settings is not None and settings.student is not None
+    if guidance == "auto" and student:
+        raise UsageError("--guidance auto: a student has no weaker self", "Leave --guidance out, or use the teacher.")
+    _known_knobs(sampler, knobs)
+    if guidance not in ("none", "auto") and scale != 1 and settings is not None and settings.train.drop_label == 0:
+        raise UsageError("--scale: this model was trained without a null class", "Use --scale 1.")
+    if depth is not None and student:
+        raise UsageError(
+            "--source real: a student knows no way back from a picture", "Use the run it was distilled from."
+        )
+    if depth is not None:
+        _can_derive(guidance, strength, mode, scale, sampler, filters)
 
 
 def _can_derive(guidance: str, strength: float, mode: str, scale: float, sampler: str, filters: Filters) -> None:

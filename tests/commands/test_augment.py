@@ -290,11 +290,30 @@ def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> 
     assert result.document["seconds"]["generation"] >= 0
 
 
-def test_names_on_no_menu_are_refused(ground: tuple[Source, Path], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--guidance"):
-        make(ground, tmp_path / "out", loose(guidance="entropie"))
-    with pytest.raises(UsageError, match="--sampler"):
-        make(ground, tmp_path / "out", loose(sampler="plms"))
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"guidance": "entropie"}, "--guidance"),
+        ({"sampler": "plms"}, "--sampler"),
+        ({"knobs": {"eta": 1.0}}, "--knob"),
+        ({"guidance": "cfg", "mode": "select"}, "--mode"),
+        ({"depth": 0.5, "sampler": "ddim", "scale": 1.0}, "--source real"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_a_training(
+    ground: tuple[Source, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+    says: str,
+    dry_run: bool,
+) -> None:
+    """There is no model and no budget either: that would be told next, as NeedsTraining."""
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UsageError, match=says):
+        augment.run(ground[0], loose(WANTED, **change), out=tmp_path / "out", device="cpu", dry_run=dry_run)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_guides_siblings_are_trained_once_and_belong_to_the_plan(

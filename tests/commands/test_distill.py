@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_a_student_is_asked_for_nothing_it_was_not_distilled_for(
     with pytest.raises(NeedsTraining, match="too short"):
         distill.run(ground[0], ground[1], out=tmp_path / "no", device="cpu", budget="0.001s")
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(("more", "flag"), [({"method": "copy"}, "--method"), ({"steps": 3}, "--steps")])
+def test_what_is_on_no_menu_is_refused_before_a_scale_is_measured(
+    ground: tuple[Source, Path], tmp_path: Path, more: dict[str, object], flag: str
+) -> None:
+    run = shutil.copytree(ground[1], tmp_path / "run")
+    (run / scaling.FILE).unlink()
+    with pytest.raises(UsageError, match=flag):
+        distill.run(ground[0], run, out=tmp_path / "no", seen=64, device="cpu", **more)  # type: ignore[arg-type]
+    assert not (run / scaling.FILE).exists()
 
 
 def test_a_folder_that_holds_another_student_is_left_alone(
