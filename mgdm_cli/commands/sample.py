@@ -11,6 +11,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
+from mgdm_cli.commands.wanted import SCALE
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import UsageError
 
@@ -55,7 +56,10 @@ def run(
             "For example --labels " + ",".join(f"{c}=16" for c in settings.classes),
         )
     allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
-    suits = stored(folder) or UNMEASURED if scale is None else Scale(scale, SCALE_BETWEEN)
+    if scale is not None:
+        suits = Scale(scale, SCALE_BETWEEN)
+    else:  # what was measured is the scale of cfg
+        suits = Scale(SCALE, SCALE_BETWEEN) if guidance == "auto" else stored(folder) or UNMEASURED
     drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing("dpmpp_2m", STEPS, suits.scale))
     recipe = recipe_of(
         settings,

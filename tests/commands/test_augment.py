@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,12 @@ import torch
 from mgdm_cli.commands import augment, merge, sample, verify
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
-from mgdm_cli.commands.wanted import Wanted
+from mgdm_cli.commands.wanted import SCALE, Wanted
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.folder import read_pixels, scan
 from mgdm_cli.data.manifest import load, load_rejected
+from mgdm_cli.data.plan import SCALE_BETWEEN
+from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import SIBLINGS
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 from tests.tiny import drain, ground, tiny_run, tiny_set, tree, two_threads
@@ -232,6 +235,22 @@ def test_another_format_may_be_asked_for(ground: tuple[Source, Path], tmp_path: 
     code = sample.run(ground[1], labels="grade1=2", out=tmp_path / "sampled", steps=4, write_as="tiff").exit_code
     assert code == 0
     assert len(list((tmp_path / "sampled/images/grade1").glob("*.tif*"))) == 2
+
+
+def test_autoguidance_does_not_take_the_scale_that_was_measured_for_cfg(
+    ground: tuple[Source, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(ground[1], tmp_path / "run")
+    found = json.loads((run / scaling.FILE).read_bytes())
+    (run / scaling.FILE).write_text(json.dumps({**found, "scale": 1.0, "between": [0.3, 2.0]}))
+    planned = []
+    for guidance in ("cfg", "auto"):
+        sample.run(run, labels="grade1=1", out=tmp_path / guidance, steps=2, guidance=guidance)  # type: ignore[arg-type]
+        planned.append(json.loads((tmp_path / guidance / "plan.json").read_bytes())["recipe"])
+    assert [(r["guidance"], r["scale"], r["scale_between"]) for r in planned] == [
+        ("none", 1.0, [0.3, 2.0]),
+        ("auto", SCALE, list(SCALE_BETWEEN)),
+    ]
 
 
 def test_without_a_model_or_a_budget_nothing_is_trained(
