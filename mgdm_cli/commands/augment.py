@@ -190,14 +190,14 @@ def command(
         ),
     ] = "uncertainty",
     strength: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--strength",
             min=0.0,
-            help="Length of the pull; 0 is off. From real images 0.4 unless said otherwise.",
+            help=f"Length of the pull; 0 is off; {STRENGTH:g} as a rule, {FROM_REAL[2]:g} from real images.",
             rich_help_panel=GUIDING,
         ),
-    ] = STRENGTH,
+    ] = None,
     on: Annotated[
         Literal["x", "x0"],
         typer.Option(
@@ -308,8 +308,8 @@ def command(
     real = source == "real"
     if real:
         sampler, scale = sampler or FROM_REAL[0], FROM_REAL[1] if scale is None else scale
-    if real and strength == STRENGTH:
-        strength = FROM_REAL[2]  # a pull from noise leaves a real image a copy of itself
+    if strength is None:  # a pull from noise leaves a real image a copy of itself
+        strength = FROM_REAL[2] if real else STRENGTH
     flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real")}
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(

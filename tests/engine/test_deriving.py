@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgdm_cli import app
 from mgdm_cli.commands import augment, verify
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
+from mgdm_cli.console import Result
 from mgdm_cli.data.folder import scan
 from mgdm_cli.data.manifest import load, load_rejected
 from mgdm_cli.data.plan import Filters, Recipe
@@ -176,6 +178,24 @@ def test_an_image_that_was_hardly_changed_is_refused_as_a_copy(
     for entry in load(tmp_path / "out"):
         number = int(entry.block.split(".")[1]) * 4 + entry.row
         assert number >= int((ground[3].real.label == entry.class_index).sum())
+
+
+@pytest.mark.parametrize(
+    ("words", "strength"),
+    [((), 0.03), (("--source", "real"), 0.4), (("--source", "real", "--strength", "0.03"), 0.03)],
+)
+def test_a_strength_that_was_said_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], strength: float
+) -> None:
+    asked: list[Wanted] = []
+
+    def run(source: Source, wanted: Wanted, **more: object) -> Result:
+        asked.append(wanted)
+        return Result({})
+
+    monkeypatch.setattr(augment, "run", run)
+    assert app.main(["augment", "--data", str(tmp_path), "--n", "2", *words]) == 0
+    assert [wanted.strength for wanted in asked] == [strength]
 
 
 @pytest.mark.parametrize(
