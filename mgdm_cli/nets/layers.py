@@ -127,7 +127,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, *, head: int = 32) -> None:
         super().__init__()
-        self.heads = max(channels // head, 1)
+        heads = max(channels // head, 1)
+        self.heads = next(n for n in range(heads, 0, -1) if channels % n == 0)  # heads of one size
         self.norm = ChannelNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+from mgdm_cli.nets.layers import Attention
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 
@@ -23,6 +24,14 @@ def small(channels: int, patch: int = 1) -> UNet:
 def test_any_size_divisible_by_8_and_any_channels(channels: int, height: int, width: int, patch: int) -> None:
     x = torch.randn(2, channels, height, width)
     assert small(channels, patch)(x, torch.zeros(2), torch.tensor([0, -1])).shape == x.shape
+
+
+def test_any_width_goes_and_those_of_whole_heads_keep_them() -> None:
+    for width in (49, 50, 82):
+        net = UNet(UNetSettings(1, 3, width=width, blocks=1))
+        assert net(torch.randn(1, 1, 16, 16), torch.zeros(1)).shape == (1, 1, 16, 16)
+    heads = {channels: Attention(channels).heads for channels in (16, 48, 64, 96, 128, 192, 80, 110)}
+    assert heads == {16: 1, 48: 1, 64: 2, 96: 3, 128: 4, 192: 6, 80: 2, 110: 2}
 
 
 def test_other_sizes_are_refused() -> None:
