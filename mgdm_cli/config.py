@@ -15,6 +15,7 @@ from typing import Any
 
 from mgdm_cli.errors import MissingInput, UsageError
 
+RESOLVED = "config.resolved.toml"  # in an output folder
 NOT_SETTINGS = frozenset({"config", "help"})  # flags that a file cannot hold
 NOT_RESOLVED = NOT_SETTINGS | {
     "json",

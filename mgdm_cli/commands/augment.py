@@ -268,7 +268,7 @@ def command(
     filters: Annotated[
         bool, typer.Option("--filters/--no-filters", help="Label and copy gates.", rich_help_panel=GATES)
     ] = True,
-    block: Annotated[
+    batch_size: Annotated[
         int | None,
         typer.Option(
             "--batch-size", min=1, help="Candidates in a block; part of the plan.", rich_help_panel=options.RUN
@@ -327,7 +327,7 @@ def command(
         knobs=options.knobs_of(knob),
         copy_alpha=copy_alpha,
         filters=filters,
-        block=block,
+        block=batch_size,
         statement={name: text for name, text in said.items() if text},
         on=on,
         write_as=write_as,

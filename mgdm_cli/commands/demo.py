@@ -78,7 +78,7 @@ def _augment(
 
     target = out / "synthetic"
     flags: dict[str, Any] = {"data": source.data, "patient_regex": source.patient_regex, "n": n, "out": target}
-    flags |= {"seed": seed, "device": device, **more}
+    flags |= {"guidance": guidance, "seed": seed, "device": device, **more}
     return augment.run(source, Wanted(n, guidance=guidance), out=target, seed=seed, device=device, flags=flags, **more)
 
 

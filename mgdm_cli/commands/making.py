@@ -142,8 +142,8 @@ def write_records(dataset: Dataset, document: dict[str, Any], flags: Mapping[str
     """run.json and config.resolved.toml."""
     import json
 
-    from mgdm_cli.config import resolved_toml
+    from mgdm_cli.config import RESOLVED, resolved_toml
 
     named = {**document, "out": dataset.root.name}
-    dataset.write("config.resolved.toml", resolved_toml(flags).encode())
+    dataset.write(RESOLVED, resolved_toml(flags).encode())
     dataset.write("run.json", (json.dumps(console.plain(named), indent=2, sort_keys=True) + "\n").encode())

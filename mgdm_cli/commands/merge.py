@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mgdm_cli.commands import options
+from mgdm_cli.config import RESOLVED
 from mgdm_cli.console import Result, finish, progress
 from mgdm_cli.errors import OK, PARTIAL, UsageError
 
@@ -28,7 +29,7 @@ def run(outs: Sequence[Path], *, out: Path) -> Result:
             for entry in block.accepted:
                 made[entry.label] += 1
             bar.advance(len(block.accepted))
-    _records(out)
+    _records(out, _flags(shards[0].root))
     short = {label: quota - made[label] for label, quota in plan.quotas.items() if made[label] < quota}
     code = PARTIAL if short else OK
     document = {
@@ -45,7 +46,16 @@ def run(outs: Sequence[Path], *, out: Path) -> Result:
     return Result(document, tuple(lines), code)
 
 
-def _records(out: Path) -> None:
+def _flags(shard: Path) -> dict[str, Any]:
+    """The flags of the command that made the shard, for the whole of it."""
+    from mgdm_cli.config import read
+
+    told = shard / RESOLVED
+    flags = read(told) if told.is_file() else {}
+    return {name: value for name, value in flags.items() if name not in ("shard", "out")}
+
+
+def _records(out: Path, flags: Mapping[str, Any]) -> None:
     """The page and the run record of the merged folder; no real image is on this page, for none is at hand."""
     from mgdm_cli.commands.making import Work, summary, write_records
     from mgdm_cli.commands.reporting import augment_report
@@ -59,7 +69,7 @@ def _records(out: Path) -> None:
         document = summary(dataset, Work(), trained=0.0, seconds=0.0, code=PARTIAL if dataset.short() else OK)
         if plan.command == "augment":
             dataset.write("report.html", augment_report(dataset, document))
-        write_records(dataset, document, {})
+        write_records(dataset, document, flags)
 
 
 def command(

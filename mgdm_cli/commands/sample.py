@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,8 +34,12 @@ def run(
     device: str = "auto",
     dry_run: bool = False,
     write_as: str | None = None,
+    flags: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Write the images that `labels` ("a=200,b=800") asks for; the same call continues one that was stopped."""
+    """Write the images that `labels` ("a=200,b=800") asks for; the same call continues one that was stopped.
+
+    `flags` go to config.resolved.toml.
+    """
     from mgdm_cli.commands.making import carry_out, summary, write_records
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
     from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Statement, allot
@@ -110,18 +115,7 @@ def run(
         work = carry_out(works, dataset)
         dataset.finish()
         document = summary(dataset, work, trained=0.0, seconds=time.monotonic() - started, code=0)
-        write_records(
-            dataset,
-            document,
-            {
-                "labels": labels,
-                "sampler": drawn.sampler,
-                "steps": drawn.steps,
-                "scale": drawn.scale,
-                "guidance": guidance,
-                "seed": seed,
-            },
-        )
+        write_records(dataset, document, flags or {})
     return Result(document, (f"{document['images']} images in {console.clock_text(work.seconds)}: {out}",))
 
 
@@ -137,7 +131,7 @@ def command(
         typer.Option("--guidance", help="Away from no class, or from a weaker self.", rich_help_panel=options.SAMPLING),
     ] = "cfg",
     knob: options.Knobs = None,
-    block: Annotated[
+    batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Candidates in a block; part of the plan.")
     ] = None,
     write_as: options.WriteAs = None,
@@ -151,6 +145,7 @@ def command(
     mgdm sample runs/fundus --labels normal=16,glaucoma=16 -o samples
     mgdm sample runs/fundus --labels glaucoma=64 --sampler heun --steps 18 --scale 1 -o heun
     """
+    flags = dict(locals())
     finish(
         run(
             run_folder,
@@ -161,10 +156,11 @@ def command(
             scale=scale,
             guidance=guidance,
             knobs=options.knobs_of(knob),
-            block=block,
+            block=batch_size,
             seed=seed,
             device=device,
             dry_run=dry_run,
             write_as=write_as,
+            flags=flags,
         )
     )

@@ -85,12 +85,12 @@ def _real(out: Path, data: Path | None, plan: Plan, device: torch.device) -> Pic
     """The real training images that `plan` was made from, read as the flags in the output folder say."""
     from mgdm_cli.commands.modelling import prepare
     from mgdm_cli.commands.reading import Source
-    from mgdm_cli.config import read
+    from mgdm_cli.config import RESOLVED, read
     from mgdm_cli.engine.preparing import pictures
 
     if data is None:
         raise UsageError("--regenerate: these images were made from real ones", "Name that folder with --data")
-    flags = {name.replace("-", "_"): value for name, value in read(out / "config.resolved.toml").items()}
+    flags = {name.replace("-", "_"): value for name, value in read(out / RESOLVED).items()}
     said = {
         name: flags[name] for name in Source.__dataclass_fields__ if name in flags and name not in ("data", "labels")
     }

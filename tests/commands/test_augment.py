@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mgdm_cli import app
 from mgdm_cli.commands import augment, merge, sample, verify
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
@@ -235,6 +237,29 @@ def test_another_format_may_be_asked_for(ground: tuple[Source, Path], tmp_path: 
     code = sample.run(ground[1], labels="grade1=2", out=tmp_path / "sampled", steps=4, write_as="tiff").exit_code
     assert code == 0
     assert len(list((tmp_path / "sampled/images/grade1").glob("*.tif*"))) == 2
+
+
+def test_the_settings_in_a_folder_do_the_same_again(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    """Every flag is there, none that was not said, and merge keeps those of its shards: the plan is the same."""
+
+    def done(*words: object) -> int:
+        return app.main([*map(str, words), "--quiet", "--device", "cpu"])
+
+    settings = "config.resolved.toml"
+    drawn = ("--sampler", "ddim", "--knob", "eta=0.5", "--steps", 2, "--batch-size", 2, "--write-as", "tiff")
+    sampled = tmp_path / "sampled"
+    assert done("sample", ground[1], "--labels", "grade1=3", "-o", sampled, *drawn) == 0
+    assert "scale" not in tomllib.loads((sampled / settings).read_text())
+    assert done("sample", "--config", sampled / settings) == 0
+    read = ("--data", ground[0].data, "--patient-regex", ground[0].patient_regex, "--model", ground[1])
+    job = ("augment", *read, "--guidance", "cfg", "--no-filters", "--balance", "grade1=2,grade2=2", *drawn)
+    parts = [tmp_path / f"part{k}" for k in (1, 2)]
+    for k, part in enumerate(parts, 1):
+        assert done(*job, "--shard", f"{k}/2", "-o", part) == 0
+    assert done("augment", "--config", parts[0] / settings) == 0
+    merged = tmp_path / "merged"
+    assert app.main(["merge", *map(str, parts), "-o", str(merged)]) == 0
+    assert done("augment", "--config", merged / settings, "-o", merged) == 0
 
 
 def test_autoguidance_does_not_take_the_scale_that_was_measured_for_cfg(
