@@ -37,7 +37,8 @@ def run(
     dry_run: bool = False,
 ) -> Result:
     """Draw the set, train on it, augment it, let the phantoms' own rule judge; the same call continues."""
-    if budget is None and seen is None:
+    begun = (out / "model" / "settings.json").is_file() and not dry_run  # it has its length already
+    if budget is None and seen is None and not begun:
         seen = SEEN
     if dry_run:
         with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import Length, known_scale, measured
+from mgdm_cli.commands.finding import found, length_of
+from mgdm_cli.commands.modelling import foreseen, known_scale
 from mgdm_cli.console import Result
 
 if TYPE_CHECKING:
@@ -28,24 +29,18 @@ def estimate(
     from mgdm_cli.engine import sizing
     from mgdm_cli.engine.decoding import cost
     from mgdm_cli.engine.planning import default_block
-    from mgdm_cli.engine.run import is_trained, process_of, read_settings
+    from mgdm_cli.engine.run import is_trained, process_of
 
-    folder = training.folder(prepared)
+    folder, begun = training.folder(prepared), found(training, prepared)
     to_train = 0.0
-    if is_trained(folder):
-        settings = read_settings(folder)
+    if begun is not None and is_trained(folder):
+        settings = begun
         suits = known_scale(folder, settings)
         if wanted.scale is None and suits is not None:
             wanted = replace(wanted, scale=suits.scale, scale_between=suits.between)
     else:
-        settings, pace = measured(
-            prepared,
-            Length.of(training.budget, training.seen, base=training.base),
-            device,
-            seed=training.seed,
-            flip=training.flip,
-        )
-        to_train = pace.seconds(settings.train.seen, settings.classifier_seen)
+        length = length_of(training, begun)
+        settings, _, to_train = foreseen(folder, prepared, length, device, seed=training.seed, flip=training.flip)
     made_by = recipe_by(settings, wanted, temperature=None, threshold=None)
     evaluations, gradients = cost(made_by, process_of(settings), settings.student)
     each = sizing.seconds_per_evaluation(settings, device, wanted.block or default_block(device))

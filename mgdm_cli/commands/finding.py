@@ -30,10 +30,10 @@ class Training:
     base: str = "auto"
 
     def folder(self, prepared: Prepared) -> Path:
-        """The run: the one named, or the one in the cache that fits this set and the base that was asked for."""
+        """The run: the one named, or the one in the cache that fits this set and what was asked of its training."""
         if self.model is not None:
             return self.model
-        asked = "" if self.base == "auto" else f"-{self.base}"
+        asked = ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip
         return cache_folder() / "runs" / (prepared.fingerprint[:16] + asked)
 
 
@@ -59,6 +59,13 @@ def found(training: Training, prepared: Prepared) -> RunSettings | None:
     return settings
 
 
+def length_of(training: Training, begun: RunSettings | None) -> Length:
+    """How long the run of the cache may take; one that was begun has its length already. Raises NeedsTraining."""
+    if begun is not None:
+        return Length(None, None)
+    return Length.of(training.budget, training.seen, base=training.base)
+
+
 def found_or_trained(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
     """(settings of a trained run, seconds it took to train it now)."""
     from mgdm_cli.engine.run import is_trained
@@ -67,7 +74,7 @@ def found_or_trained(training: Training, prepared: Prepared, device: torch.devic
     if begun is not None and is_trained(folder):
         console.say(f"model: {folder}")
         return begun, 0.0
-    length = Length(None, 1) if begun else Length.of(training.budget, training.seen, base=training.base)
+    length = length_of(training, begun)
     console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
     started = time.monotonic()
     settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)

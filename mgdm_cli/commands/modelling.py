@@ -112,6 +112,62 @@ def measured(
     return sizing.fit_to_budget(settings, pace, seconds=length.seconds, seen=length.seen), pace
 
 
+def begun(folder: Path, prepared: Prepared, length: Length, *, flip: bool) -> RunSettings | None:
+    """Settings of the run that was begun in `folder`; None where none was. Raises OtherPlan where it holds anything else.
+
+    A run keeps the settings it was begun with: a flag that was given must say the same. Of a budget that cannot be told.
+    """
+    from mgdm_cli.engine.run import SETTINGS, read_settings
+    from mgdm_cli.errors import OtherPlan
+
+    if not (folder / SETTINGS).exists():
+        if folder.is_dir() and any(p.name != "lock" for p in folder.iterdir()):
+            raise OtherPlan(f"{folder.name}: is not empty and is no run of mgdm", "Choose another folder.")
+        return None
+    settings = read_settings(folder)
+    if settings.inputs != prepared.fingerprint:
+        raise OtherPlan(f"{folder.name}: holds a run on other images or settings", "Choose another folder.")
+    if settings.student is not None:
+        raise OtherPlan(f"{folder.name}: holds a student", "Continue it with mgdm distill, or choose another folder.")
+    pairs: dict[str, tuple[object, object]] = {
+        "--process": (length.process, settings.process),
+        "--seen": (length.seen, settings.train.seen),
+        "--width": (length.width, settings.unet.width),
+        "--base": (None if length.base == "auto" else length.base, settings.base or "none"),
+        "--flip": (flip or None, settings.warp.flip),
+    }
+    other = [
+        f"no {flag}" if has is False else f"{flag} {has}"
+        for flag, (said, has) in pairs.items()
+        if said not in (None, has)
+    ]
+    if other:
+        raise OtherPlan(
+            f"{folder.name}: holds a run that was begun with {', '.join(other)}",
+            "Give the flags it was begun with, or choose another folder.",
+        )
+    return settings
+
+
+def foreseen(
+    folder: Path, prepared: Prepared, length: Length, device: torch.device, *, seed: int, flip: bool
+) -> tuple[RunSettings, Pace, float]:
+    """(settings of the run in `folder`, or of one begun there now; its pace; seconds until it is trained). Writes nothing."""
+    from mgdm_cli.engine import preparing, sizing
+    from mgdm_cli.engine.pretraining import read_log
+    from mgdm_cli.engine.run import GUIDE, JUDGE, is_trained
+
+    settings = begun(folder, prepared, length, flip=flip)
+    if settings is None:
+        settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
+        return settings, pace, pace.seconds(settings.train.seen, settings.classifier_seen)
+    pace = sizing.measure(settings, preparing.pictures(prepared, prepared.splits.train, device), device)
+    log = read_log(folder)
+    left = 0 if is_trained(folder) else max(settings.train.seen - (log[-1]["seen"] if log else 0), 0)
+    classifiers = sum(not (folder / name).is_file() for name in (GUIDE, JUDGE))
+    return settings, pace, pace.seconds(left, classifiers * settings.classifier_seen // 2)
+
+
 def train_into(
     folder: Path,
     prepared: Prepared,
@@ -122,27 +178,16 @@ def train_into(
     flip: bool,
     save_every: float = 300.0,
 ) -> RunSettings:
-    """Begin or continue the run in `folder` until it is trained; returns its settings. Raises OtherPlan for another set's run."""
+    """Begin or continue the run in `folder` until it is trained; returns its settings. Raises what `begun` raises."""
     from mgdm_cli.data.files import Lock, make_dirs
-    from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings, write_settings
-    from mgdm_cli.errors import OtherPlan
+    from mgdm_cli.engine.run import is_trained, write_settings
 
-    if folder.is_dir() and not (folder / SETTINGS).exists() and any(p.name != "lock" for p in folder.iterdir()):
-        raise OtherPlan(f"{folder.name}: is not empty and is no run of mgdm", "Choose another folder.")
+    begun(folder, prepared, length, flip=flip)
     make_dirs(folder)
     with Lock(folder / "lock"):
-        if (folder / SETTINGS).exists():
-            settings = read_settings(folder)
-            if settings.inputs != prepared.fingerprint:
-                raise OtherPlan(f"{folder.name}: holds a run on other images or settings", "Choose another folder.")
-            if settings.student is not None:
-                raise OtherPlan(
-                    f"{folder.name}: holds a student", "Continue it with mgdm distill, or choose another folder."
-                )
-            if length.process not in (None, settings.process):
-                raise OtherPlan(
-                    f"{folder.name}: holds a run of the process {settings.process}", "Choose another folder."
-                )
+        found = begun(folder, prepared, length, flip=flip)
+        if found is not None:
+            settings = found
         else:
             settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
             seconds = pace.seconds(settings.train.seen, settings.classifier_seen)

@@ -9,7 +9,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Length, measured, prepare, suited_scale, train_into
+from mgdm_cli.commands.modelling import Length, foreseen, prepare, suited_scale, train_into
 from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.console import Result, finish
 
@@ -41,10 +41,9 @@ def run(
     where = pick(device)
     prepared = prepare(source, seed=seed)
     begun = (out / SETTINGS).is_file()  # a run that was begun has its length already
-    length = Length(None, 1, process=process) if begun else Length.of(budget, seen, width, base, process)
+    length = Length(None, seen, width, base, process) if begun else Length.of(budget, seen, width, base, process)
     if dry_run:
-        settings, pace = measured(prepared, length, where, seed=seed, flip=flip)
-        seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
+        settings, pace, seconds = foreseen(out, prepared, length, where, seed=seed, flip=flip)
         document: dict[str, Any] = {
             "dry_run": True,
             "classes": prepared.counts,

@@ -20,6 +20,7 @@ import torch
 
 from mgdm_cli import app
 from mgdm_cli.commands import augment, merge, sample, verify
+from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import SCALE, Wanted
@@ -270,7 +271,7 @@ def test_autoguidance_does_not_take_the_scale_that_was_measured_for_cfg(
     (run / scaling.FILE).write_text(json.dumps({**found, "scale": 1.0, "between": [0.3, 2.0]}))
     planned = []
     for guidance in ("cfg", "auto"):
-        sample.run(run, labels="grade1=1", out=tmp_path / guidance, steps=2, guidance=guidance)  # type: ignore[arg-type]
+        sample.run(run, labels="grade1=1", out=tmp_path / guidance, steps=2, guidance=guidance)
         planned.append(json.loads((tmp_path / guidance / "plan.json").read_bytes())["recipe"])
     assert [(r["guidance"], r["scale"], r["scale_between"]) for r in planned] == [
         ("none", 1.0, [0.3, 2.0]),
@@ -332,6 +333,18 @@ def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
     assert result.document["images"] == 24
     assert result.document["seconds"]["generation"] >= 0
+
+
+def test_dry_run_tells_of_a_run_that_was_begun(
+    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its length is known: no budget is needed to tell it, as none is to continue it. Flips make another run."""
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    tiny_run(Training().folder(prepare(ground[0], seed=0)), ground[0], trained=False, seen=80_000)
+    told = augment.run(ground[0], WANTED, out=tmp_path / "out", device="cpu", dry_run=True).document
+    assert told["seconds"]["training"] > 0
+    with pytest.raises(NeedsTraining):
+        augment.run(ground[0], WANTED, out=tmp_path / "out", device="cpu", dry_run=True, flip=True)
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

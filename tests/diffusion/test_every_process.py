@@ -102,7 +102,7 @@ def test_the_flag_reaches_the_run(source: Source, prepared: Prepared, tmp_path: 
         sizing.settings_for(prepared, data, process="fow", **words)  # type: ignore[arg-type]
     (tmp_path / "run").mkdir()
     write_settings(tmp_path / "run", made)
-    with pytest.raises(OtherPlan, match="a run of the process flow"):
+    with pytest.raises(OtherPlan, match="--process flow"):
         train_command.run(source, out=tmp_path / "run", process="vp")
     document = train_command.run(source, out=tmp_path / "new", process="vp", width=8, seen=64, dry_run=True).document
     assert document["seen"] == 64
