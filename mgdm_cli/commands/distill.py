@@ -105,8 +105,10 @@ def student_of(
     from mgdm_cli.data.files import sha256_file
     from mgdm_cli.diffusion.divergence import DIVERGENCES
     from mgdm_cli.engine import student as students
+    from mgdm_cli.engine.planning import require_finite
     from mgdm_cli.engine.run import DENOISER, is_trained, process_of
 
+    require_finite("--scale", guidance.scale)
     if not is_trained(teacher):
         raise UsageError(
             f"model: {teacher.name}: training has not finished", "Continue it with the same mgdm train command."

@@ -54,8 +54,11 @@ def recipe_by(
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
     from mgdm_cli.data.plan import Filters
-    from mgdm_cli.engine.planning import drawing_of, require_recipe
+    from mgdm_cli.engine.planning import drawing_of, require_finite, require_recipe
 
+    numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
+    for flag, value in numbers.items():
+        require_finite(flag, value)
     measured = wanted.scale is None and wanted.depth is None  # a scale that is yet to be found suits whatever it is
     drawn = drawing_of(settings, wanted.sampler, wanted.steps, 1.0 if measured else wanted.scale, usual=wanted.usual)
     require_recipe(

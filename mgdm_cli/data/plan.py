@@ -64,8 +64,10 @@ def allot(
     synthetic reaches one level); "proportional" keeps the shares of the real set; "a=500,b=20" says it
     outright (`n` may then be None). Raises UsageError on a bad balance, BadInput when no class is large enough.
     """
-    if max_per_real <= 0:
-        raise UsageError(f"--max-per-real must be above 0, not {max_per_real:g}", "Give synthetic images per real one.")
+    if not 0 < max_per_real < math.inf:
+        raise UsageError(
+            f"--max-per-real must be a number above 0, not {max_per_real:g}", "Give synthetic images per real one."
+        )
     small = tuple(c for c, count in real.items() if count < (1 if force_small else SMALLEST_CLASS))
     kept = {c: count for c, count in real.items() if c not in small}
     if not kept:
@@ -84,6 +86,11 @@ def allot(
         asked = n
         quotas = _shares(balance, kept, caps, n)
         capped = tuple(c for c in kept if quotas[c] == caps[c])
+    if not any(quotas.values()):
+        raise UsageError(
+            f"--max-per-real {max_per_real:g} allows no image of a class that was asked for",
+            "Give more synthetic images per real one.",
+        )
     notes = _notes(real, small, capped, caps, asked=asked, total=sum(quotas.values()), max_per_real=max_per_real)
     without = [c for c in kept if not quotas.get(c)]
     if without and any(quotas.values()):

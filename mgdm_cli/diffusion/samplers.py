@@ -103,6 +103,8 @@ def _sum(weights: list[float], terms: list[Tensor]) -> Tensor:
     return total
 
 
+MOST = {"step": 4.0}  # of a knob: after a longer Langevin step no noise gives x its spread back
+
 SAMPLERS: dict[str, Sampler] = {
     "euler": euler,
     "heun": heun,

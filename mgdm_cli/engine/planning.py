@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from mgdm_cli.data.manifest import InputRow
 from mgdm_cli.data.plan import LOT, Allotment, Filters, Machine, Models, Plan, Recipe, Statement, cut
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
-from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.diffusion.samplers import MOST, SAMPLERS
 from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
@@ -55,6 +55,7 @@ def drawing_of(
     `settings` is None where the run has still to be trained. Raises UsageError where a student is asked for what it was not
     distilled for.
     """
+    require_finite("--scale", scale)
     student = settings.student if settings else None
     if student is not None:
         usual = Drawing(SAMPLER, student.steps, 1.0)
@@ -168,13 +169,23 @@ def _can_derive(guidance: str, strength: float, mode: str, scale: float, sampler
 
 
 def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
-    """Raises UsageError for a knob that the sampler does not have."""
+    """Raises UsageError for a knob that the sampler does not have, or a value that it cannot take."""
     words = inspect.signature(SAMPLERS[sampler]).parameters.values()
     menu = [word.name for word in words if word.kind is word.KEYWORD_ONLY and word.name != "randn_like"]
-    for name in knobs:
+    for name, value in knobs.items():
         if name not in menu:
             hint = f"It has {', '.join(menu)}." if menu else "It has none."
             raise UsageError(f"--knob: {sampler} has no knob {name!r}", hint)
+        most = MOST.get(name, math.inf)
+        if not (0 <= value <= most and math.isfinite(value)):
+            hint = "Give a number from 0 on." if math.isinf(most) else f"Give a number from 0 to {most:g}."
+            raise UsageError(f"--knob {name}={value:g}: {sampler} cannot take it", hint)
+
+
+def require_finite(flag: str, value: float | None) -> None:
+    """Raises UsageError where the number of a flag is nan or inf, which the bounds of a flag let pass."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{flag}: {value:g} cannot be worked with", "Give a finite number.")
 
 
 def default_block(device: torch.device) -> int:
@@ -208,7 +219,7 @@ def plan_of(
         machine=machine,
         seed=seed,
         block=block,
-        max_attempts=LEAST_ACCEPTANCE * ceil(LOT / block),
+        max_attempts=LEAST_ACCEPTANCE * math.ceil(LOT / block),
         classes=settings.classes,
         real=settings.counts,
         asked=allotment.asked,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -356,6 +357,11 @@ def test_dry_run_tells_of_a_run_that_was_begun(
         ({"knobs": {"eta": 1.0}}, "--knob"),
         ({"guidance": "cfg", "mode": "select"}, "--mode"),
         ({"depth": 0.5, "sampler": "ddim", "scale": 1.0}, "--source real"),
+        ({"sampler": "ddim", "knobs": {"eta": math.nan}}, "--knob eta"),
+        ({"sampler": "dpmpp_2m_sde", "knobs": {"eta": -1000.0}}, "--knob eta"),
+        ({"sampler": "langevin", "knobs": {"step": 5.0}}, "--knob step"),
+        ({"strength": math.inf}, "--strength"),
+        ({"guidance": "cfg", "scale": math.nan}, "--scale"),
     ],
 )
 def test_what_cannot_be_made_is_refused_before_a_training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -95,6 +96,14 @@ def test_the_caps_hold_and_are_told() -> None:
     over = allot({"a": 100, "b": 10}, 1000, "fill", max_per_real=2.0)
     assert (over.total, over.asked) == (220, 1000)
     assert any("1000 images were asked for; 220" in note for note in over.notes)
+
+
+@pytest.mark.parametrize("cap", [math.inf, math.nan, 0.0, -1.0, 0.0001])
+@pytest.mark.parametrize("balance", ["equal", "fill", "proportional", "b=3"])
+def test_a_cap_that_is_no_number_or_allows_nothing_is_a_usage_error(cap: float, balance: str) -> None:
+    with pytest.raises(UsageError, match="--max-per-real") as caught:
+        allot({"a": 100, "b": 10}, 3, balance, max_per_real=cap)
+    assert caught.value.hint
 
 
 def test_explicit_counts() -> None:
