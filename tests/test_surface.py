@@ -154,7 +154,14 @@ def test_wrong_usage_is_2(mount: Mount, words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("--device", "gpu"), ("--size", "64x"), ("--size", "4"), ("--patient-regex", "("), ("--patient-regex", "P.*")],
+    [
+        ("--device", "gpu"),
+        ("--size", "64x"),
+        ("--size", "15"),
+        ("--size", "64x8"),
+        ("--patient-regex", "("),
+        ("--patient-regex", "P.*"),
+    ],
 )
 def test_values_are_checked_before_work_starts(
     mount: Mount, capfd: pytest.CaptureFixture[str], flag: str, value: str
@@ -456,7 +463,7 @@ def test_resolved_toml_is_valid_and_leaves_out_what_is_not_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("64", (64, 64)), ("64x48", (64, 48)), (" 8X4096 ", (8, 4096)), (None, None)]
+    ("text", "size"), [("64", (64, 64)), ("64x48", (64, 48)), (" 16X4096 ", (16, 4096)), (None, None)]
 )
 def test_sizes(text: str | None, size: tuple[int, int] | None) -> None:
     assert options.size_of(text) == size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
+from mgdm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from mgdm_cli.commands.wanted import Wanted
@@ -59,6 +60,17 @@ def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
     for flag, value in numbers.items():
         require_finite(flag, value)
+    if wanted.guidance == "none" and wanted.scale not in (None, 1.0):
+        raise UsageError(
+            f"--scale {wanted.scale:g}: with --guidance none there is nothing to scale",
+            "Leave --scale out, or use --guidance cfg.",
+        )
+    student = settings.student if settings else None
+    if student is not None and student.steps == 1 and wanted.on != "x":
+        raise UsageError(
+            f"--on {wanted.on}: the student of --model has one step: its guide sees finished images anyway",
+            "Leave --on out.",
+        )
     measured = wanted.scale is None and wanted.depth is None  # a scale that is yet to be found suits whatever it is
     drawn = drawing_of(settings, wanted.sampler, wanted.steps, 1.0 if measured else wanted.scale, usual=wanted.usual)
     require_recipe(

@@ -31,8 +31,8 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = SIZE.fullmatch(text.strip())
-    if match is None or not (8 <= int(match[1]) <= 4096 and 8 <= int(match[2] or match[1]) <= 4096):
-        raise UsageError(f"--size: {text!r} is not a size from 8 to 4096", "Write 64, or height x width as 64x48")
+    if match is None or not (16 <= int(match[1]) <= 4096 and 16 <= int(match[2] or match[1]) <= 4096):
+        raise UsageError(f"--size: {text!r} is not a size from 16 to 4096", "Write 64, or height x width as 64x48")
     return int(match[1]), int(match[2] or match[1])
 
 

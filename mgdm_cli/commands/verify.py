@@ -162,4 +162,7 @@ def command(
     """
     if regenerate and model is None:
         raise UsageError("--regenerate: needs the model that made the images", "Name it with --model RUN")
+    if not regenerate and (model is not None or data is not None):
+        flag = "--model" if model is not None else "--data"
+        raise UsageError(f"{flag}: is only read for --regenerate", "Say --regenerate K, or leave it out")
     finish(run(out, regenerate=regenerate, remake=None if model is None else partial(remake_with, model, data)))

@@ -21,6 +21,7 @@ from mgdm_cli.errors import BadInput
 from .training import Pictures
 
 MULTIPLE = 8  # heights and widths that the nets take
+LEAST = 16  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,13 @@ def _common_size(records: Sequence[Record], size: tuple[int, int] | None) -> tup
         if len(sizes) > 1:
             table = "; ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(5))
             smallest = min(min(pair) for pair in sizes)
-            raise BadInput(
-                f"input: the images have {len(sizes)} sizes: {table}",
-                f"Give --size, for example --size {smallest - smallest % 8}.",
-            )
+            hint = f"Give --size, for example --size {smallest - smallest % 8}."
+            if smallest < LEAST:  # nothing is made larger
+                hint = f"{LEAST} pixels a side are the least: leave smaller ones out, then give --size."
+            raise BadInput(f"input: the images have {len(sizes)} sizes: {table}", hint)
         size = next(iter(sizes))
-    if size[0] < 16 or size[1] < 16:
-        raise BadInput(f"input: {size[0]}x{size[1]} is too small to learn from", "16 pixels a side are the least.")
+    if min(size) < LEAST:
+        raise BadInput(
+            f"input: {size[0]}x{size[1]} is too small to learn from", f"{LEAST} pixels a side are the least."
+        )
     return size

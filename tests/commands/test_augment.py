@@ -361,6 +361,7 @@ def test_dry_run_tells_of_a_run_that_was_begun(
         ({"sampler": "dpmpp_2m_sde", "knobs": {"eta": -1000.0}}, "--knob eta"),
         ({"sampler": "langevin", "knobs": {"step": 5.0}}, "--knob step"),
         ({"strength": math.inf}, "--strength"),
+        ({"guidance": "none", "scale": 3.0}, "--scale 3: with --guidance none"),
         ({"guidance": "cfg", "scale": math.nan}, "--scale"),
     ],
 )

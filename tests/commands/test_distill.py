@@ -93,6 +93,8 @@ def test_a_student_is_asked_for_nothing_it_was_not_distilled_for(
     for more, flag in (({"steps": 7}, "--steps"), ({"scale": 2.0}, "--scale"), ({"guidance": "auto"}, "auto")):
         with pytest.raises(UsageError, match=flag):
             sample.run(one, labels="grade0=1", out=tmp_path / "no", device="cpu", **more)
+    with pytest.raises(UsageError, match=r"--on x0.*--model"):
+        augment.run(ground[0], Wanted(4, on="x0"), out=tmp_path / "no", model=one, device="cpu")
     with pytest.raises(UsageError, match="student itself"):
         distill.run(ground[0], one, out=tmp_path / "no", seen=64, device="cpu")
     with pytest.raises(UsageError, match="--divergence"):

@@ -61,6 +61,16 @@ def test_verify_of_something_else_is_66(tmp_path: Path, capsys: pytest.CaptureFi
     assert code == document["exit_code"] == 66
 
 
+@pytest.mark.parametrize("flag", ["--model", "--data"])
+def test_what_is_only_read_to_make_images_again_is_refused_without(
+    out: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    code, document = typed(capsys, "verify", out, flag, out)
+    assert code == 2
+    assert flag in document["error"]
+    assert "--regenerate" in document["error"]
+
+
 def test_a_long_list_is_cut_for_people_only(out: Path) -> None:
     for path in (out / "images").rglob("*.png"):
         path.write_bytes(b"x" * 10)

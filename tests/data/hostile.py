@@ -212,6 +212,11 @@ def two_sizes(root: Path) -> None:
     png(root / "a/x.png", size=24)
 
 
+def one_too_small(root: Path) -> None:
+    good(root)
+    png(root / "a/x.png", size=12)
+
+
 def two_kinds(root: Path) -> None:
     good(root)
     dicom(root / "a/x.dcm")

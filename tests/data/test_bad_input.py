@@ -37,6 +37,7 @@ from tests.data.hostile import (
     nested,
     nifti,
     not_utf8,
+    one_too_small,
     overfull_png,
     patched,
     png,
@@ -224,12 +225,13 @@ def _last_document(report: Path) -> str:
     ("make", "says"),
     [
         (two_sizes, "the images have 2 sizes: 2 of 16x16; 1 of 24x24"),
+        (one_too_small, "16 pixels a side are the least: leave smaller ones out"),
         (two_bad, "2 of 27 files"),
         (blank, "2 of 5 images are blank"),
         (split_patients, "is in test and train"),
         (holes, "NaN or infinite"),
     ],
-    ids=["sizes", "bad files", "blank", "patients", "nan"],
+    ids=["sizes", "too small", "bad files", "blank", "patients", "nan"],
 )  # fmt: skip
 def test_training_refuses_them_before_any_work(
     make: Callable[[Path], Any], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
