@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mgdm_cli.data.checking import Problem, Verdict
     from mgdm_cli.data.manifest import Entry
-    from mgdm_cli.data.plan import Plan
+    from mgdm_cli.data.plan import Machine, Plan
     from mgdm_cli.engine.training import Pictures
 
     Remake = Callable[[Path, Plan, Sequence[Entry]], Iterator[tuple[Entry, bytes]]]
@@ -39,16 +39,43 @@ def run(out: Path, *, regenerate: int = 0, remake: Remake | None = None) -> Resu
     with progress("verify", total, "images") as bar:
         verdict = check(out, seen=bar.advance)
     problems = list(verdict.problems)
-    made_again = 0
+    made_again, notes = 0, verdict.notes
     if remake is not None and regenerate:
         from mgdm_cli.data.files import sha256_hex
 
+        other = elsewhere(verdict.plan)
+        why = f", on another machine than made it ({other})" if other else ""
+        if other:
+            notes = (*notes, f"made on another machine ({other}): made again here, an image may differ and be whole")
         for entry, data in remake(out, verdict.plan, choose(verdict.entries, regenerate)):
             made_again += 1
             if sha256_hex(data) != entry.sha256:
-                problems.append(Problem(entry.path, "comes out different when it is made again"))
-    document = _document(out, verdict, problems, made_again)
+                problems.append(Problem(entry.path, f"comes out different when it is made again{why}"))
+    document = _document(out, verdict, problems, made_again, notes)
     return Result(document, _lines(document, problems), BAD_INPUT if problems else OK)
+
+
+def _device_like(machine: Machine) -> torch.device:
+    """The device that is nearest to the machine's, used with as many threads as there."""
+    import torch
+
+    from mgdm_cli.engine.device import make_deterministic, pick
+
+    make_deterministic()
+    torch.set_num_threads(machine.threads)
+    return pick("cpu" if machine.device.startswith("cpu") else "auto")
+
+
+def elsewhere(plan: Plan) -> str:
+    """What made the images of `plan`, and what would make them again here, where that differs; else "". Bits depend on it."""
+    from mgdm_cli.engine.planning import machine_of
+
+    there = plan.machine
+    here = machine_of(_device_like(there))
+    if here == there:
+        return ""
+    more = "" if there.device.startswith("cpu ") else f", {there.cpu_capability}, {there.threads} threads"
+    return f"there {there.device}{more}; here {here.device}"
 
 
 def remake_with(
@@ -60,16 +87,11 @@ def remake_with(
     """
     from dataclasses import replace
 
-    import torch
-
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.generation import remake
     from mgdm_cli.engine.planning import works_of
     from mgdm_cli.engine.run import SIBLINGS, load_parts, read_settings
 
-    make_deterministic()
-    device = pick("cpu" if plan.machine.device.startswith("cpu") else "auto")
-    torch.set_num_threads(plan.machine.threads)
+    device = _device_like(plan.machine)
     settings = read_settings(folder)
     parts, hashes = load_parts(folder, settings, device)
     siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
@@ -102,7 +124,9 @@ def _real(out: Path, data: Path | None, plan: Plan, device: torch.device) -> Pic
     return pictures(prepared, prepared.splits.train, device)
 
 
-def _document(out: Path, verdict: Verdict, problems: Sequence[Problem], made_again: int) -> dict[str, Any]:
+def _document(
+    out: Path, verdict: Verdict, problems: Sequence[Problem], made_again: int, notes: Sequence[str]
+) -> dict[str, Any]:
     planned = verdict.planned
     return {
         "folder": out.name,
@@ -114,7 +138,7 @@ def _document(out: Path, verdict: Verdict, problems: Sequence[Problem], made_aga
         "plan_sha256": verdict.plan.run,
         "made_again": made_again,
         "problems": [{"path": problem.path, "what": problem.what} for problem in problems],
-        "notes": list(verdict.notes),
+        "notes": list(notes),
         "exit_code": BAD_INPUT if problems else OK,
     }
 

@@ -193,6 +193,13 @@ def default_block(device: torch.device) -> int:
     return 8 if device.type == "cpu" else 64
 
 
+def machine_of(device: torch.device) -> Machine:
+    """This machine, as far as bits depend on it."""
+    return Machine(
+        device=describe(device), cpu_capability=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads()
+    )
+
+
 def plan_of(
     settings: RunSettings,
     allotment: Allotment,
@@ -210,13 +217,10 @@ def plan_of(
 ) -> Plan:
     """The plan: everything that decides the bytes of the data set."""
     form = output_form(settings.form, write_as)
-    machine = Machine(
-        device=describe(device), cpu_capability=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads()
-    )
     return Plan(
         command=command,
         versions={"mgdm": __version__, **{name: version(name) for name in LIBRARIES}},
-        machine=machine,
+        machine=machine_of(device),
         seed=seed,
         block=block,
         max_attempts=LEAST_ACCEPTANCE * math.ceil(LOT / block),

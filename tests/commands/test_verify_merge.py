@@ -16,6 +16,9 @@ from mgdm_cli.data.manifest import Entry, load
 from mgdm_cli.data.plan import Plan
 from mgdm_cli.errors import UsageError
 from tests.data import maker
+from tests.tiny import one_thread
+
+__all__ = ["one_thread"]
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +94,8 @@ def test_images_made_again_must_be_equal(out: Path) -> None:
     found = verify.run(out, regenerate=5, remake=remake)
     assert found.exit_code == 65
     assert len(found.document["problems"]) == 5
+    assert all("on another machine than made it (there cpu, AVX2" in row["what"] for row in found.document["problems"])
+    assert any("made on another machine" in note for note in found.document["notes"])
     with pytest.raises(UsageError):
         verify.run(out, regenerate=5)
 
