@@ -277,7 +277,10 @@ def command(
     shard: Annotated[
         str | None,
         typer.Option(
-            "--shard", metavar="K/N", help="Make this share of the lots; see mgdm merge.", rich_help_panel=options.RUN
+            "--shard",
+            metavar="K/N",
+            help="Make this share of the lots, with one --model RUN for all shares, on machines of one kind and number of threads.",
+            rich_help_panel=options.RUN,
         ),
     ] = None,
     real_images: options.RealImages = True,

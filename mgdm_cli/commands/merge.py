@@ -1,4 +1,4 @@
-"""`mgdm merge`: the shards of one plan become one output folder, the same as if one run had made it."""
+"""`mgdm merge`: the shards of one plan become one output folder, its data set the same as if one run had made it."""
 
 from __future__ import annotations
 
@@ -78,8 +78,9 @@ def command(
 ) -> None:
     """Join the shards of one plan into one folder.
 
-    Each shard was made by the same command with --shard k/n and its own output folder. The result is byte for byte what
-    one run would have made.
+    Each shard was made by the same command with --shard k/n and its own output folder, by one model, on machines of one
+    kind with as many threads. The data set is byte for byte what one run would have made; report.html, run.json and
+    config.resolved.toml tell of the merge.
 
     \b
     mgdm merge ./part1 ./part2 -o ./fundus-synthetic
