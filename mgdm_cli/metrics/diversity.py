@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,32 +11,16 @@ from mgdm_cli.errors import BadInput
 
 Array = NDArray[np.float64]
 
-ROWS = 1024  # of the distance matrix held at a time
 MOST = 2500  # images that enter an interval
-
-
-@dataclass(frozen=True)
-class Closest:
-    """The two images of a set that lie nearest to each other: indices first < second, and their distance."""
-
-    first: int
-    second: int
-    distance: float
-
-
-def mean_distance(features: Array) -> float:
-    """Mean Euclidean distance over all pairs of different images of features (N,F)."""
-    features = _checked(features)
-    total = sum(float(distances(block, features).sum()) for block in _blocks(features))
-    return total / (len(features) * (len(features) - 1))
 
 
 def spread(
     features: Array, *, groups: Sequence[str] | None = None, draws: int = 200, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(mean distance, lo, hi): `mean_distance` with its 95 % interval, bootstrap by patient over at most `MOST` images.
+    """(mean Euclidean distance over all pairs of different images of features (N,F), lo, hi).
 
-    Copies of one image that a draw holds are never paired with each other.
+    The 95 % interval is a bootstrap by patient over at most `MOST` images. Copies of one image that a draw holds are
+    never paired with each other.
     """
     generator = np.random.default_rng(seed)
     features = _checked(features)
@@ -54,24 +37,6 @@ def spread(
             drawn.append(float(times @ distance @ times) / pairs)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(distance.sum() / (len(keep) * (len(keep) - 1))), float(low), float(high)
-
-
-def closest_pair(features: Array) -> Closest:
-    """The pair of images of features (N,F) that lie nearest to each other; the first such pair on a tie."""
-    features = _checked(features)
-    best, least = (0, 1), float("inf")
-    for start, block in zip(range(0, len(features), ROWS), _blocks(features), strict=True):
-        distance = distances(block, features)
-        rows = start + np.arange(len(block))
-        distance[np.arange(len(features))[None, :] <= rows[:, None]] = np.inf
-        row, column = divmod(int(distance.argmin()), len(features))
-        if distance[row, column] < least:
-            best, least = (start + row, column), float(distance[row, column])
-    return Closest(*best, float(np.linalg.norm(features[best[0]] - features[best[1]])))
-
-
-def _blocks(features: Array) -> list[Array]:
-    return [features[i : i + ROWS] for i in range(0, len(features), ROWS)]
 
 
 def distances(a: Array, b: Array) -> Array:

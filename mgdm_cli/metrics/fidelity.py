@@ -131,14 +131,6 @@ class Halves:
         return _baseline(pooled, self.names, theirs, self.least, generator)
 
 
-def real_baseline(metric: Distance, real: Array, *, groups: Sequence[str] | None = None, seed: int = 0) -> float | None:
-    """Mean size of `metric` between two halves of real (N,F), disjoint by patient; None where they are too small."""
-    names = np.asarray([str(i) for i in range(len(real))] if groups is None else list(groups))
-    pooled = _pooled(metric, np.asarray(real, dtype=np.float64))
-    least = 1 + (real.shape[1] if metric is frechet else 1)
-    return _baseline(pooled, names, np.arange(len(real)), least, np.random.default_rng(seed))[0]
-
-
 def halves(groups: NDArray[np.str_], generator: np.random.Generator) -> tuple[Indices, Indices]:
     """Indices of two parts of about equal size that share no group."""
     order = generator.permutation(np.unique(groups))

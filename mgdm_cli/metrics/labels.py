@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,11 +22,6 @@ def entropy(probabilities: Array) -> Array:
     """Shannon entropy (N,) in nats, 0 for a certain class and ln K for none; 0 ln 0 counts as 0."""
     p = np.asarray(probabilities, dtype=np.float64)
     return np.asarray(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1))
-
-
-def accuracy(predicted: Labels, label: Labels) -> float:
-    """Share of right predictions."""
-    return float(np.mean(predicted == label))
 
 
 def balanced_accuracy(predicted: Labels, label: Labels) -> float:
@@ -76,34 +69,6 @@ def most_by_chance(n: int, rate: float, level: float = 0.99) -> int:
     from scipy.stats import binom
 
     return int(binom.ppf(level, n, rate))
-
-
-def paired_difference(
-    score: Callable[[Labels, Labels], float],
-    first: Labels,
-    second: Labels,
-    label: Labels,
-    *,
-    groups: Sequence[str] | None = None,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """(score(second) - score(first), lo, hi) of two predictions (N,) on the same images; bootstrap by patient.
-
-    Both predictions are drawn together, so what they share does not widen the interval.
-    """
-    names, which = np.unique(
-        np.asarray([str(i) for i in range(len(label))] if groups is None else list(groups)), return_inverse=True
-    )
-    members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
-    generator = np.random.default_rng(seed)
-    differences = []
-    for _ in range(draws):
-        rows = np.concatenate([members[i] for i in generator.integers(0, len(names), len(names))])
-        differences.append(score(second[rows], label[rows]) - score(first[rows], label[rows]))
-    low, high = np.quantile(differences, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return score(second, label) - score(first, label), float(low), float(high)
 
 
 def _check_count(right: int, n: int) -> None:

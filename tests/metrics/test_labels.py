@@ -10,13 +10,11 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from mgdm_cli.errors import BadInput
 from mgdm_cli.metrics.labels import (
-    accuracy,
     balanced_accuracy,
     clopper_pearson,
     entropy,
     macro_auroc,
     most_by_chance,
-    paired_difference,
     softmax,
     wilson,
 )
@@ -37,8 +35,7 @@ def test_softmax_survives_large_logits() -> None:
     assert softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
 
 
-def test_accuracies_and_auroc_are_sklearns() -> None:
-    assert accuracy(PREDICTED, LABEL) == pytest.approx(np.mean(PREDICTED == LABEL))
+def test_balanced_accuracy_and_auroc_are_sklearns() -> None:
     assert balanced_accuracy(PREDICTED, LABEL) == pytest.approx(balanced_accuracy_score(LABEL, PREDICTED))
     assert macro_auroc(P, LABEL) == pytest.approx(roc_auc_score(LABEL, P, multi_class="ovr", average="macro"))
     assert macro_auroc(P, np.zeros(200, dtype=np.int64)) is None
@@ -64,13 +61,3 @@ def test_impossible_counts_are_refused() -> None:
 def test_most_by_chance_is_the_binomial_quantile() -> None:
     assert most_by_chance(400, 0.01) == 9
     assert most_by_chance(0, 0.01) == 0
-
-
-def test_a_paired_difference_is_tighter_than_two_single_intervals() -> None:
-    better = np.where(RNG.random(200) < 0.2, LABEL, PREDICTED)
-    value, lo, hi = paired_difference(accuracy, PREDICTED, better, LABEL, draws=500)
-    assert value == pytest.approx(accuracy(better, LABEL) - accuracy(PREDICTED, LABEL))
-    assert 0 < lo < value < hi
-    single = wilson(int((PREDICTED == LABEL).sum()), 200)
-    assert hi - lo < single[1] - single[0]
-    assert paired_difference(accuracy, PREDICTED, PREDICTED, LABEL, draws=50) == (0, 0, 0)
