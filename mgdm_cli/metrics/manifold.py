@@ -105,10 +105,10 @@ def estimate(
     The interval is over the images that are counted, real ones by patient; the balls stay as they are, for a point
     that is drawn twice would shrink its own. So it speaks of new images against these balls.
     """
-    real, synthetic, names, generator = thinned(real, synthetic, groups, seed, MOST)
-    n = (len(real), len(synthetic))
+    n = (min(len(real), MOST), min(len(synthetic), MOST))
     if min(n) < LEAST:
         return Estimate(None, n=n, reason=f"{min(n)} images are too few; {LEAST} are the least")
+    real, synthetic, names, generator = thinned(real, synthetic, groups, seed, MOST)
     count, of_real = SHARES[name]
     hits = count(*_pairs(real, synthetic), k)
     pools = names if of_real else np.asarray([str(i) for i in range(n[1])])

@@ -55,6 +55,16 @@ def test_classes_without_images_are_left_out_and_small_ones_say_so() -> None:
     assert "too few" in found.by_class["c"].reason
 
 
+@pytest.mark.parametrize("counts", [(1, 0, 0), (1, 1, 0), (0, 0, 40)])
+def test_of_too_few_common_images_nothing_is_said_but_why(counts: tuple[int, int, int]) -> None:
+    """One image, two, and a set whose only class the real one lacks."""
+    found = fidelity(space((50, 50, 0), seed=0), space(counts, seed=1), CLASSES, draws=5)
+    for estimate in (found.frechet, found.kernel, *found.shares.values()):
+        assert estimate.value is None
+        assert "too few" in estimate.reason
+    assert set(found.shares) == {"precision", "recall", "density", "coverage"}
+
+
 def test_matched_takes_each_class_equally_often() -> None:
     first, second = np.repeat([0, 1, 2], [5, 9, 0]), np.repeat([0, 1, 2], [7, 3, 4])
     a, b = matched(first, second)
