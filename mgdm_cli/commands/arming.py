@@ -88,7 +88,13 @@ class Maker:
         from mgdm_cli.data.plan import allot
 
         wanted = self._wanted(name, counts)
-        allotment = allot(self.prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real)
+        allotment = allot(
+            self.prepared.counts,
+            wanted.n,
+            wanted.balance,
+            max_per_real=wanted.max_per_real,
+            force_small=wanted.force_small,
+        )
         found = estimate(self.prepared, allotment, wanted, self._training(), self.device)
         return float(found.document["seconds"]["generation"])
 
