@@ -139,6 +139,7 @@ def find(asked: Question) -> Findings:
         prepared, train, _array(synthetic), scorer, copied.scores, plan=plan, model=asked.model, device=device,
         seed=asked.seed,
     )  # fmt: skip
+    test, left_out = _on_test(judges, prepared, asked.test, device)
     return Findings(
         prepared,
         records,
@@ -148,10 +149,10 @@ def find(asked: Question) -> Findings:
         space,
         near,
         labels,
-        _on_test(judges, prepared, asked.test, device),
+        test,
         copied,
         leaks,
-        (*scan.notes, *notes),
+        (*scan.notes, *notes, *left_out),
         asked.seed,
     )
 
@@ -187,24 +188,24 @@ def _judges(asked: Question) -> Judges:
     return found
 
 
-def _on_test(judges: Judges, prepared: Prepared, test: Path | None, device: torch.device) -> dict[str, Any] | None:
-    """How good the judges are on real images of a test folder, or of the input's own test split."""
+def _on_test(
+    judges: Judges, prepared: Prepared, test: Path | None, device: torch.device
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """(how good the judges are on real images of a test folder, or of the input's own test split; notes)."""
     from mgdm_cli.engine import judging
     from mgdm_cli.metrics.labels import balanced_accuracy, macro_auroc
 
-    if test is not None:
-        records, scan = judging.others(test, prepared, synthetic=False)
-    else:
-        records, scan = prepared.splits.test, prepared.scan
+    records, scan, notes = judging.tested(test, prepared)
     if not records:
-        return None
+        return None, notes
     data = judging.pictures_of(scan, records, prepared, device)
     shares, label = judging.judged(judges, data.x0), data.label.cpu().numpy()
-    return {
+    found = {
         "images": len(records),
         "balanced_accuracy": balanced_accuracy(shares.argmax(axis=1), label),
         "macro_auroc": macro_auroc(shares, label),
     }
+    return found, notes
 
 
 def _copies(asked: Question, train: Pictures, synthetic: Pictures) -> tuple[CopyScorer, Copies]:

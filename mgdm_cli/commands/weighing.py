@@ -308,17 +308,14 @@ def _test(prepared: Prepared, test: Path | None) -> tuple[tuple[Record, ...], Sc
     """(test records, their scan, notes): the folder named, else the input's own test split; never a training image."""
     from mgdm_cli.engine import judging
 
-    if test is not None:
-        records, scan = judging.others(test, prepared, synthetic=False)
-    else:
-        records, scan = prepared.splits.test, prepared.scan
+    records, scan, notes = judging.tested(test, prepared)
     learnt = (*prepared.splits.train, *prepared.splits.holdout)
     known = {(record.sha256, record.part) for record in learnt}
     patients = {record.patient for record in learnt if record.patient is not None}
     new = tuple(r for r in records if (r.sha256, r.part) not in known and r.patient not in patients)
-    notes = () if len(new) == len(records) else (
-        f"{len(records) - len(new)} test images are, or show patients of, training images and were left out",
-    )  # fmt: skip
+    if len(new) < len(records):
+        note = f"{len(records) - len(new)} test images are, or show patients of, training images and were left out"
+        notes = (*notes, note)
     lacking = [name for name in prepared.classes if not any(record.label == name for record in new)]
     if lacking:
         raise UsageError(

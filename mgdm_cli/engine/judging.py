@@ -135,6 +135,21 @@ def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Re
     return found.records, found
 
 
+def tested(test: Path | None, prepared: Prepared) -> tuple[tuple[Record, ...], Scan, tuple[str, ...]]:
+    """(records, their scan, notes) of the test images: those of the folder `test`, else of the input's own test split.
+
+    Of that split only images of the classes that are learnt; a folder that was named is refused for others (BadInput).
+    """
+    if test is not None:
+        return *others(test, prepared, synthetic=False), ()
+    records = tuple(record for record in prepared.splits.test if record.label in prepared.classes)
+    left = len(prepared.splits.test) - len(records)
+    if not left:
+        return records, prepared.scan, ()
+    note = f"{left} test images without a label, or of a class without a training image, were left out"
+    return records, prepared.scan, (note,)
+
+
 def pictures_of(found: Scan, records: Sequence[Record], prepared: Prepared, device: torch.device) -> Pictures:
     """The tensors of records of another scan, brought into the frame of `prepared`."""
     return pictures(replace(prepared, scan=found), records, device)

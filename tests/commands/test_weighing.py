@@ -145,6 +145,24 @@ def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Pr
     assert all(g.verdict == "no evidence" for g in found.gains)  # one seed
 
 
+def test_of_the_sets_own_test_split_only_what_is_learnt_is_asked(folder: Path, tmp_path: Path) -> None:
+    """A class that train lacks and an image without a label are left out, of the judges' figures and of the table."""
+    shutil.copytree(folder / "real", tmp_path / "set" / "train")
+    shutil.copytree(folder / "test", tmp_path / "set" / "test")
+    write_set(tmp_path / "more", counts={"grade0": 3}, size=32, seed=11)
+    one, *others = sorted((tmp_path / "more").rglob("*.png"))
+    (tmp_path / "set" / "test" / "grade9").mkdir()
+    shutil.copy(one, tmp_path / "set" / "test" / "P990_0.png")
+    for i, path in enumerate(others):
+        shutil.copy(path, tmp_path / "set" / "test" / "grade9" / f"P99{i + 1}_0.png")
+    source = Source(tmp_path / "set", patient_regex=PATIENT_REGEX)
+    arms = Asked.of("synthetic", "lenet", 1, 2)
+    found = evaluate.run(source, folder / "made", out=tmp_path / "out", seen=32, device="cpu", asked=arms).document
+    assert found["judges_on_test"]["images"] == sum(found["utility"]["test"].values()) == 24
+    for notes in (found["notes"], found["utility"]["notes"]):
+        assert any(note.startswith("3 test images without a label, or of a class") for note in notes)
+
+
 def test_a_class_without_added_images_is_told(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
     """Then the look of added images marks the other classes."""
     shutil.copytree(folder / "plain", tmp_path / "some")
