@@ -104,8 +104,9 @@ def _authenticity(scorer: CopyScorer, scores: Scores, holdout: Pictures, seed: i
 
     from mgdm_cli.metrics.leaks import authenticity
 
-    some = np.sort(np.random.default_rng(seed).permutation(len(scores.score))[:MOST])
-    held = scorer.score(_array(holdout)[:MOST])
+    generator = np.random.default_rng(seed)
+    some = np.sort(generator.permutation(len(scores.score))[:MOST])
+    held = scorer.score(_array(holdout)[np.sort(generator.permutation(len(holdout.label))[:MOST])])
     nearest = np.unique(np.concatenate([scores.nearest[some], held.nearest]))
     own = dict(zip(nearest.tolist(), scorer.among(nearest).distance.tolist(), strict=True))
     return authenticity(

@@ -132,6 +132,21 @@ def test_nothing_is_said_of_a_set_learnt_from_everything(folder: Path, source: S
     assert not found.failed
 
 
+def test_authenticity_takes_held_out_images_from_all_over(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are more of them than it looks at: the first ones here are training images, at distance 0."""
+    monkeypatch.setattr(leaking, "MOST", 10)
+    prepared = prepare(source, seed=0)
+    train = pictures(prepared, prepared.splits.train, CPU)
+    first = (*prepared.splits.train[:10], *prepared.splits.holdout)
+    odd = replace(prepared, splits=replace(prepared.splits, holdout=first))
+    scorer = CopyScorer(train.x0.numpy())
+    made = pictures(prepared, prepared.splits.holdout, CPU).x0.numpy()
+    found = leaking.look(odd, train, made, scorer, scorer.score(made), plan=None, model=None, device=CPU, seed=0)
+    assert found.authenticity is not None
+    assert found.authenticity.n == (10, 10)
+    assert found.authenticity.ratio_holdout > 0.1
+
+
 def test_other_classes_are_refused(folder: Path, source: Source) -> None:
     (folder / "strange" / "healthy").mkdir(parents=True)
     shutil.copy(next((folder / "made" / "grade0").iterdir()), folder / "strange" / "healthy")
