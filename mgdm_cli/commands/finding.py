@@ -33,8 +33,20 @@ class Training:
         """The run: the one named, or the one in the cache that fits this set and what was asked of its training."""
         if self.model is not None:
             return self.model
-        asked = ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip
-        return cache_folder() / "runs" / (prepared.fingerprint[:16] + asked)
+        return _cached(prepared, ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip)
+
+
+def cached_runs(prepared: Prepared) -> tuple[Path, ...]:
+    """The trained runs of this set in the cache, whatever base they started from."""
+    from mgdm_cli.engine.run import is_trained
+
+    usual = _cached(prepared, "")
+    others = sorted(usual.parent.glob(f"{usual.name}-*"))
+    return tuple(folder for folder in (usual, *others) if is_trained(folder))
+
+
+def _cached(prepared: Prepared, base: str) -> Path:
+    return cache_folder() / "runs" / (prepared.fingerprint[:16] + base)
 
 
 def found(training: Training, prepared: Prepared) -> RunSettings | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import cache_folder
+from mgdm_cli.commands.finding import cached_runs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def _neighbours(
     own, others = _keys(prepared)
     label, aside = train.label.cpu().numpy(), holdout.label.cpu().numpy()
     chosen = references(label, own, aside, seed=seed)
-    real = np.concatenate([_array(train)[chosen], _array(holdout)])
+    real = np.concatenate([train.array()[chosen], holdout.array()])
     found = CopyScorer(real).score(synthetic)
     return neighbour_test(
         found.nearest,
@@ -106,7 +106,7 @@ def _authenticity(scorer: CopyScorer, scores: Scores, holdout: Pictures, seed: i
 
     generator = np.random.default_rng(seed)
     some = np.sort(generator.permutation(len(scores.score))[:MOST])
-    held = scorer.score(_array(holdout)[np.sort(generator.permutation(len(holdout.label))[:MOST])])
+    held = scorer.score(holdout.array()[np.sort(generator.permutation(len(holdout.label))[:MOST])])
     nearest = np.unique(np.concatenate([scores.nearest[some], held.nearest]))
     own = dict(zip(nearest.tolist(), scorer.among(nearest).distance.tolist(), strict=True))
     return authenticity(
@@ -122,16 +122,17 @@ def _authenticity(scorer: CopyScorer, scores: Scores, holdout: Pictures, seed: i
 def _run(prepared: Prepared, plan: Plan | None, model: Path | None) -> tuple[Path | None, str]:
     """The run that made the set, the one named or one in the cache, or why there is none to ask."""
     from mgdm_cli.data.files import sha256_file
-    from mgdm_cli.engine.run import DENOISER, is_trained, read_settings
+    from mgdm_cli.engine.run import DENOISER, read_settings
 
-    folder = model if model is not None else cache_folder() / "runs" / prepared.fingerprint[:16]
-    if model is None and (plan is None or not is_trained(folder)):
-        return None, NO_MODEL
-    if read_settings(folder).inputs != prepared.fingerprint:
+    def made_it(run: Path) -> bool:
+        return plan is None or sha256_file(run / DENOISER) == plan.models.denoiser
+
+    if model is None:
+        found = None if plan is None else next((run for run in cached_runs(prepared) if made_it(run)), None)
+        return found, "" if found is not None else NO_MODEL
+    if read_settings(model).inputs != prepared.fingerprint:
         return None, OTHER_RUN
-    if plan is not None and sha256_file(folder / DENOISER) != plan.models.denoiser:
-        return None, NOT_ITS_RUN if model is not None else NO_MODEL
-    return folder, ""
+    return (model, "") if made_it(model) else (None, NOT_ITS_RUN)
 
 
 def _membership(
@@ -167,10 +168,5 @@ def _membership(
     test = membership(found[0], found[1], patients=(patients[0], patients[1]), seed=seed)
     if min(len(set(names)) for names in patients) < FEWEST:
         return test
-    auc, low = blind(_array(sets[0]), _array(sets[1]), patients=(patients[0], patients[1]), seed=seed)
+    auc, low = blind(sets[0].array(), sets[1].array(), patients=(patients[0], patients[1]), seed=seed)
     return replace(test, blind=auc, blind_lo=low)
-
-
-def _array(data: Pictures) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = data.x0.cpu().float().numpy()
-    return found

@@ -136,7 +136,7 @@ def find(asked: Question) -> Findings:
     plan, notes = _plan(asked.synthetic, prepared)
     scorer, copied = _copies(asked, train, synthetic)
     leaks = leaking.look(
-        prepared, train, _array(synthetic), scorer, copied.scores, plan=plan, model=asked.model, device=device,
+        prepared, train, synthetic.array(), scorer, copied.scores, plan=plan, model=asked.model, device=device,
         seed=asked.seed,
     )  # fmt: skip
     test, left_out = _on_test(judges, prepared, asked.test, device)
@@ -216,14 +216,14 @@ def _copies(asked: Question, train: Pictures, synthetic: Pictures) -> tuple[Copy
     from mgdm_cli.metrics.parts import PartScorer
 
     splits = asked.prepared.splits
-    holdout = _array(pictures(asked.prepared, splits.holdout, asked.device))
-    real, patients = _array(train), [patient_key(record) for record in splits.train]
+    holdout = pictures(asked.prepared, splits.holdout, asked.device).array()
+    real, patients = train.array(), [patient_key(record) for record in splits.train]
     scorer = CopyScorer(real, groups=patients)
     parts = PartScorer(real, groups=patients)
     aside = holdout if len(holdout) else None
     with console.progress("look for copies", None, "pictures") as bar:
         told = (_Told(scorer, bar), _Told(parts, bar))
-        found = copies(told[0], real, aside, _array(synthetic), alpha=asked.alpha, parts=told[1], seed=asked.seed)
+        found = copies(told[0], real, aside, synthetic.array(), alpha=asked.alpha, parts=told[1], seed=asked.seed)
     return scorer, found
 
 
@@ -247,11 +247,6 @@ class _Told:
         found = self.scorer.leave_one_out(limit=limit, seed=seed)
         self.bar.advance(len(found[1]))
         return found
-
-
-def _array(data: Pictures) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = data.x0.cpu().float().numpy()
-    return found
 
 
 def _plan(root: Path, prepared: Prepared) -> tuple[Plan | None, tuple[str, ...]]:

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mgdm_cli.data.batches import class_weights
@@ -53,6 +55,11 @@ class Pictures:
 
     x0: Tensor
     label: Tensor
+
+    def array(self) -> NDArray[np.float32]:
+        """x0 (N, C, H, W) as the metrics take it, in the CPU's memory."""
+        found: NDArray[np.float32] = self.x0.cpu().float().numpy()
+        return found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_cli.commands import evaluate, leaking
+from mgdm_cli.commands import evaluate, leaking, sample
+from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import sha256_file
@@ -117,6 +118,21 @@ def test_the_model_is_asked_whom_it_knows(folder: Path, source: Source) -> None:
     assert list(asked["n"]) == [150, 40]
     assert "99 are needed" in asked["reason"]
     assert 0 < asked["blind"] < 1
+
+
+def test_the_run_that_made_the_set_is_found_in_the_cache(
+    folder: Path, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside another of the same set, and where it started from a base that was asked for; of one image too."""
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    usual = Training().folder(prepare(source, seed=0))
+    asked = Training(base="none").folder(prepare(source, seed=0))
+    tiny_run(usual, source, seen=32)
+    tiny_run(asked, source, seen=64)
+    sample.run(asked, labels="grade0=1", out=tmp_path / "made", steps=2, device="cpu")
+    found = evaluate.run(source, tmp_path / "made", seen=32, device="cpu").document["leaks"]
+    assert found["membership"] is not None
+    assert "membership" not in found["reasons"]
 
 
 def test_nothing_is_said_of_a_set_learnt_from_everything(folder: Path, source: Source) -> None:
