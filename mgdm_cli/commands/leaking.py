@@ -26,6 +26,7 @@ FEWEST = 20  # patients of each side that the blind control needs
 NO_MODEL = "the model is not at hand; name its run with --model"
 OTHER_RUN = "the run learnt from another split than this one"
 NOT_ITS_RUN = "the run is not the one that the synthetic set names"
+STUDENT = "the run is a student, which answers at its own noise levels, and this asks at others"
 
 
 def look(
@@ -42,6 +43,7 @@ def look(
 ) -> Leaks:
     """Train against holdout, membership and authenticity of a synthetic set (S,C,H,W) whose copy `scores` are known."""
     from mgdm_cli.engine.preparing import pictures
+    from mgdm_cli.engine.run import read_settings
     from mgdm_cli.errors import BadInput
     from mgdm_cli.metrics.leaks import Leaks
 
@@ -58,6 +60,8 @@ def look(
     except BadInput as error:
         reasons.append(("neighbours", error.message))
     run, why = _run(prepared, plan, model)
+    if run is not None and read_settings(run).student is not None:
+        run, why = None, STUDENT
     membership = None if run is None else _membership(run, prepared, train, holdout, device, seed)
     if why:
         reasons.append(("membership", why))

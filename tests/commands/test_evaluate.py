@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_cli.commands import evaluate, leaking, sample
+from mgdm_cli.commands import distill, evaluate, leaking, sample
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
@@ -43,6 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def source(folder: Path) -> Source:
     return Source(folder / "real", patient_regex=PATIENT_REGEX)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, source: Source) -> Path:
+    tiny_run(folder / "run", source, seen=32)
+    return folder / "run"
 
 
 def test_a_fair_set_is_compared_and_told(folder: Path, source: Source) -> None:
@@ -110,14 +116,26 @@ def test_a_test_folder_says_how_good_the_judges_are(folder: Path, source: Source
     assert 0 <= found.document["judges_on_test"]["balanced_accuracy"] <= 1
 
 
-def test_the_model_is_asked_whom_it_knows(folder: Path, source: Source) -> None:
-    tiny_run(folder / "run", source, seen=32)
-    found = evaluate.run(source, folder / "made", seen=SEEN, device="cpu", model=folder / "run")
+def test_the_model_is_asked_whom_it_knows(folder: Path, source: Source, trained: Path) -> None:
+    found = evaluate.run(source, folder / "made", seen=SEEN, device="cpu", model=trained)
     asked = found.document["leaks"]["membership"]
     assert asked["lo"] < 0.5 < asked["hi"]
     assert list(asked["n"]) == [150, 40]
     assert "99 are needed" in asked["reason"]
     assert 0 < asked["blind"] < 1
+
+
+def test_a_student_is_not_asked_at_levels_that_it_never_learnt(folder: Path, source: Source, trained: Path) -> None:
+    distill.run(source, trained, out=folder / "student", method="paths", seen=64, device="cpu")
+    prepared = prepare(source, seed=0)
+    train = pictures(prepared, prepared.splits.train, CPU)
+    made = train.array()[:2]
+    scorer = CopyScorer(made)
+    found = leaking.look(
+        prepared, train, made, scorer, scorer.score(made), plan=None, model=folder / "student", device=CPU, seed=0
+    )
+    assert found.membership is None
+    assert "student" in dict(found.reasons)["membership"]
 
 
 def test_the_run_that_made_the_set_is_found_in_the_cache(
