@@ -11,7 +11,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import known_scale, prepare, same_threads, suited_scale
+from mgdm_cli.commands.modelling import known_scale, prepare, require_trained, same_threads, suited_scale
 from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
@@ -106,13 +106,10 @@ def student_of(
     from mgdm_cli.diffusion.divergence import DIVERGENCES
     from mgdm_cli.engine import student as students
     from mgdm_cli.engine.planning import require_finite
-    from mgdm_cli.engine.run import DENOISER, is_trained, process_of
+    from mgdm_cli.engine.run import DENOISER, process_of
 
     require_finite("--scale", guidance.scale)
-    if not is_trained(teacher):
-        raise UsageError(
-            f"model: {teacher.name}: training has not finished", "Continue it with the same mgdm train command."
-        )
+    require_trained(teacher)
     if method not in students.METHODS:
         raise UsageError(f"--method: {method!r} is not known", "Choose " + ", ".join(students.METHODS) + ".")
     if divergence is not None and (method != "fdistill" or divergence not in DIVERGENCES):

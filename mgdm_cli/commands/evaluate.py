@@ -10,7 +10,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import prepare
+from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, reads_images
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
@@ -60,6 +60,8 @@ def run(
     target = out if out is not None else synthetic.with_name(synthetic.resolve().name + "-evaluation")
     if dry_run and asked is None:
         raise UsageError("--dry-run: tells what --arms would cost", "Give --arms, or leave it out")
+    if model is not None:
+        require_trained(model)
     _refuse_foreign(target)
     prepared = prepare(source, seed=seed)
     maker = Maker(source, prepared, synthetic, target, model, where, seed)

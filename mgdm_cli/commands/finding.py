@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import Length, cache_folder, train_into
-from mgdm_cli.errors import OtherPlan, UsageError
+from mgdm_cli.commands.modelling import Length, cache_folder, require_trained, train_into
+from mgdm_cli.errors import OtherPlan
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ def found(training: Training, prepared: Prepared) -> RunSettings | None:
 
     Raises MissingInput, OtherPlan or UsageError where the run that was named cannot make them.
     """
-    from mgdm_cli.engine.run import SETTINGS, is_trained, read_settings
+    from mgdm_cli.engine.run import SETTINGS, read_settings
 
     folder = training.folder(prepared)
     if training.model is None and not (folder / SETTINGS).exists():
@@ -65,9 +65,8 @@ def found(training: Training, prepared: Prepared) -> RunSettings | None:
             f"model: {folder.name}: was trained on other images, another --size or another --seed",
             "Give the flags it was trained with, or leave --model out to train one.",
         )
-    if training.model is not None and not is_trained(folder):
-        again = "Continue it with the same mgdm train command."
-        raise UsageError(f"model: {folder.name}: training has not finished", again)
+    if training.model is not None:
+        require_trained(folder)
     return settings
 
 

@@ -52,12 +52,9 @@ class Question:
     def check(self) -> None:
         """Whether all that is named can be opened, before anything long begins. Raises MissingInput, BadInput, UsageError."""
         from mgdm_cli.engine import judging
-        from mgdm_cli.engine.run import read_settings
 
         self.opened()
         judging.others(self.synthetic, self.prepared, synthetic=True)
-        if self.model is not None:
-            read_settings(self.model)
 
 
 @dataclass(frozen=True)

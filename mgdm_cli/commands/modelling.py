@@ -168,6 +168,18 @@ def foreseen(
     return settings, pace, pace.seconds(left, classifiers * settings.classifier_seen // 2)
 
 
+def require_trained(folder: Path) -> None:
+    """Raises MissingInput where `folder` is no run, UsageError where its training has not finished."""
+    from mgdm_cli.engine.run import is_trained, read_settings
+    from mgdm_cli.errors import UsageError
+
+    read_settings(folder)
+    if not is_trained(folder):
+        raise UsageError(
+            f"model: {folder.name}: training has not finished", "Continue it with the same mgdm train command."
+        )
+
+
 def train_into(
     folder: Path,
     prepared: Prepared,

@@ -16,7 +16,7 @@ from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import pictures
-from mgdm_cli.errors import GATE, BadInput, OtherPlan
+from mgdm_cli.errors import GATE, BadInput, MissingInput, OtherPlan, UsageError
 from mgdm_cli.metrics.copies import CopyScorer
 from tests.tiny import CPU, one_thread, tiny_run
 
@@ -123,6 +123,16 @@ def test_the_model_is_asked_whom_it_knows(folder: Path, source: Source, trained:
     assert list(asked["n"]) == [150, 40]
     assert "99 are needed" in asked["reason"]
     assert 0 < asked["blind"] < 1
+
+
+def test_an_unfinished_model_is_refused_before_anything_is_trained(
+    folder: Path, source: Source, tmp_path: Path
+) -> None:
+    tiny_run(tmp_path / "half", source, trained=False)
+    for model, kind, said in (("half", UsageError, "training has not finished"), ("none", MissingInput, "no settings")):
+        with pytest.raises(kind, match=said):
+            evaluate.run(source, folder / "made", out=tmp_path / "out", seen=SEEN, device="cpu", model=tmp_path / model)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_student_is_not_asked_at_levels_that_it_never_learnt(folder: Path, source: Source, trained: Path) -> None:
