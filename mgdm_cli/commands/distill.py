@@ -132,10 +132,11 @@ def student_of(
 
 def _told(out: Path, asked: StudentSettings) -> StudentSettings | None:
     """The student that was begun in `out`, if one was. Raises OtherPlan where the folder holds anything else."""
+    from mgdm_cli.data.files import holds_other
     from mgdm_cli.engine.run import SETTINGS, read_settings
 
     if not (out / SETTINGS).exists():
-        if out.is_dir() and any(p.name != "lock" for p in out.iterdir()):
+        if holds_other(out, ("lock",)):
             raise OtherPlan(f"{out.name}: is not empty and is no student of mgdm", "Choose another folder.")
         return None
     student = read_settings(out).student

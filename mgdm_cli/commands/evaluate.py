@@ -85,10 +85,11 @@ def _refuse_foreign(target: Path) -> None:
     """Raises OtherPlan where the folder to write holds something that is not ours."""
     from mgdm_cli.commands.arming import FOLDER
     from mgdm_cli.commands.weighing import CELLS
+    from mgdm_cli.data.files import holds_other
     from mgdm_cli.errors import OtherPlan
 
     ours = (PAGE, DOCUMENT, "judge-1.safetensors", "judge-2.safetensors", CELLS, FOLDER)
-    if target.is_dir() and any(path.name not in ours for path in target.iterdir()):
+    if holds_other(target, ours):
         raise OtherPlan(f"{target.name}: holds something that evaluate did not write", "Choose another --out.")
 
 

@@ -117,11 +117,12 @@ def begun(folder: Path, prepared: Prepared, length: Length, *, flip: bool) -> Ru
 
     A run keeps the settings it was begun with: a flag that was given must say the same. Of a budget that cannot be told.
     """
+    from mgdm_cli.data.files import holds_other
     from mgdm_cli.engine.run import SETTINGS, read_settings
     from mgdm_cli.errors import OtherPlan
 
     if not (folder / SETTINGS).exists():
-        if folder.is_dir() and any(p.name != "lock" for p in folder.iterdir()):
+        if holds_other(folder, ("lock",)):
             raise OtherPlan(f"{folder.name}: is not empty and is no run of mgdm", "Choose another folder.")
         return None
     settings = read_settings(folder)

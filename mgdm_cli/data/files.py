@@ -12,7 +12,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -110,6 +110,14 @@ def _write_part(part: Path, data: bytes, name: str) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise io_failed(name, error) from error
+
+
+def holds_other(folder: Path, ours: Collection[str]) -> bool:
+    """Whether `folder` is there and holds something beside the names `ours`.
+
+    Hidden files do not count: those of a file manager, and the part of a file that a kill left.
+    """
+    return folder.is_dir() and any(p.name not in ours and not p.name.startswith(".") for p in folder.iterdir())
 
 
 def write_atomic(path: Path, data: bytes, *, tmp: Path | None = None) -> None:

@@ -136,6 +136,14 @@ def test_a_folder_that_holds_another_student_is_left_alone(
     assert sha256_file(students["consistency"] / DENOISER) == before
 
 
+def test_a_folder_of_hidden_files_is_nobodys(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    told = distill.run(ground[0], ground[1], out=tmp_path, seen=64, device="cpu", dry_run=True)
+    assert told.document["seen"] == 64
+    with pytest.raises(NeedsTraining, match="too short"):
+        train.run(ground[0], out=tmp_path, budget="0.001s", device="cpu")
+
+
 def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> None:
     (ground[1] / scaling.FILE).unlink()
     before = {path: path.read_bytes() for path in ground[1].iterdir()}

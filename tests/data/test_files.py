@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mgdm_cli.data import files
-from mgdm_cli.data.files import Journal, Lock, canonical, make_dirs, write_all, write_atomic
+from mgdm_cli.data.files import Journal, Lock, canonical, holds_other, make_dirs, write_all, write_atomic
 from mgdm_cli.errors import FolderInUse, IoFailed
 
 
@@ -21,6 +21,14 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
     assert canonical({"b": 1, "a": [0.1, "\u00e4"]}) == '{"a":[0.1,"ä"],"b":1}\n'.encode()
     with pytest.raises(ValueError, match="JSON"):
         canonical(float("nan"))
+
+
+def test_hidden_files_are_nothing_of_anybodys(tmp_path: Path) -> None:
+    assert not holds_other(tmp_path / "none", ())
+    for name in (".DS_Store", ".a.txt.part", "a.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert not holds_other(tmp_path, ("a.txt",))
+    assert holds_other(tmp_path, ("b.txt",))
 
 
 def test_write_atomic_replaces_and_leaves_no_part(tmp_path: Path) -> None:
