@@ -4,7 +4,7 @@ Every cell of a table of arms, nets and seeds takes the same number of optimiser
 the classes in equal shares; under an arm with a pool, each image comes from the pool or from the real images with even
 chances (from the real ones where the pool lacks the class). Net and seed fix the first weights, the classes, the coins and the
 augmentation, so that cells of two arms differ by the images alone. A cell ends as its logits on the test images, in a file
-that is named by all it depends on: cells that exist are not computed again.
+that is named by what it depends on (`Table.paths`): cells that exist are not computed again.
 """
 
 from __future__ import annotations
@@ -153,8 +153,9 @@ class Table:
         return next(arm for arm in self.arms if arm.name == name)
 
     def paths(self) -> dict[Cell, Path]:
-        """Cell -> its file, named by everything that decides its logits; an arm's name does not.
+        """Cell -> its file, named by everything that decides its logits but for their last bits; an arm's name does not.
 
+        Those hang on the threads and the device too, which are left out: another --jobs continues the same table.
         Whole seeds come first: what is there when time runs out is a smaller table, not a torn one.
         """
         bench, settings = self.bench, self.settings

@@ -80,6 +80,10 @@ def test_cells_are_kept_and_known_by_what_decides_them(bench: Bench, arms: tuple
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert all(p.seconds == 0 for p in run_cells(table))
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    paths, threads = table.paths(), torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert table.paths() == paths  # --jobs decides the threads: another number continues
+    torch.set_num_threads(threads)
     renamed = replace(table, arms=(arms[0], replace(arms[1], name="other")))
     assert renamed.paths()[Cell("other", "lenet", 0)].is_file()  # the name does not count, the images do
     changed, later = replace(arms[1], pool=toy(7, 8)), Cell("copy", "lenet", 1)
