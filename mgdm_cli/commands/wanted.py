@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from mgdm_cli.data.plan import SCALE_BETWEEN
-
 if TYPE_CHECKING:
     from mgdm_cli.engine.planning import Drawing
 
@@ -20,6 +18,12 @@ FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these 
 BETWEEN = (0.15, 3.0)  # sigmas in which the pull acts
 CANDIDATES = 4
 DEPTH = 0.7  # of the way to noise that a real image is taken back, with --source real
+
+
+def _scale_between() -> tuple[float, float]:
+    from mgdm_cli.data.plan import SCALE_BETWEEN  # loads pydantic, for which --help has no time
+
+    return SCALE_BETWEEN
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Wanted:
     sampler: str | None = None
     steps: int | None = None
     scale: float | None = None  # None: the one that suits the run (engine/scaling.py)
-    scale_between: tuple[float, float] = SCALE_BETWEEN
+    scale_between: tuple[float, float] = field(default_factory=_scale_between)
     between: tuple[float, float] = BETWEEN
     knobs: dict[str, float] = field(default_factory=dict)
     copy_alpha: float = 0.01
