@@ -119,6 +119,9 @@ def _works(
     from mgdm_cli.engine.run import SIBLINGS, load_parts
 
     folder = training.folder(prepared)
+    # how the images are stored and told is not learnt: a run may be of the same images told in another way
+    now: dict[str, Any] = {"form": prepared.frame.form, "label_tag": prepared.scan.ask.label_tag}
+    settings = settings.model_copy(update=now)
     accuracy, lo, hi = planning.require_skill(folder, wanted.guidance)
     console.say(f"guide: holdout balanced accuracy {accuracy:.2f} [{lo:.2f}, {hi:.2f}]")
     parts, hashes = load_parts(folder, settings, device)

@@ -6,6 +6,7 @@ linear, and only done when asked for. Pixel (r, c) covers [r, r+1) x [c, c+1): s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -68,6 +69,31 @@ def resized(form: Form, size: tuple[int, int], how: str = "pad") -> Form:
         step[1, 3] = (0.5 - top) * rows - 0.5
         affine = tuple(tuple(float(v) for v in row) for row in np.asarray(form.affine, dtype=np.float64) @ step)
     return replace(form, height=size[0], width=size[1], spacing_mm=spacing, affine=affine)
+
+
+def shared(forms: Iterable[Form]) -> Form:
+    """The first of `forms`, without the terms that others contradict: they vary with the class, or as a class may.
+
+    Terms are modality, body part, orientation, storage class, and of the affine its plane: an image knows none of them.
+    """
+    first, *others = forms
+    said = _terms(first)
+    wrong: dict[str, Any] = {name: None for form in others for name, term in _terms(form).items() if term != said[name]}
+    return replace(first, **wrong)
+
+
+def _terms(form: Form) -> dict[str, object]:
+    """What a form says in words; of its affine the nearest axes of columns and rows, whichever way they run."""
+    plane = None
+    if form.affine is not None:
+        plane = tuple(np.abs(np.asarray(form.affine)[:3, :2]).argmax(axis=0).tolist())
+    return {
+        "modality": form.modality,
+        "body_part": form.body_part,
+        "orientation": form.orientation,
+        "storage": form.storage,
+        "affine": plane,
+    }
 
 
 def _inner(old: tuple[int, int], size: tuple[int, int], how: str) -> tuple[int, int]:

@@ -61,3 +61,4 @@ class Mark:
     model_sha256: str
     version: str  # of mgdm
     date: str  # YYYYMMDD, from the model, never the clock
+    label_tag: str | None = None  # the DICOM attribute that labels were read from: a DICOM file carries its own there

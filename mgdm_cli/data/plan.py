@@ -321,10 +321,12 @@ class Plan(Frozen):
     inputs: str  # fingerprint of the training split
     date: str = Field(pattern=r"^[0-9]{8}$")  # of the model, never the clock
     statement: Statement = Statement()
+    label_tag: str | None = None  # where DICOM is written: the attribute that labels were read from
 
     def to_bytes(self) -> bytes:
         """The canonical JSON that lies in the output folder."""
-        return canonical(self.model_dump(mode="json"), indent=1)
+        later = {"label_tag"} if self.label_tag is None else set[str]()  # plans made before it have the same bytes
+        return canonical(self.model_dump(mode="json", exclude=later), indent=1)
 
     @cached_property
     def run(self) -> str:
@@ -366,6 +368,7 @@ class Plan(Frozen):
             model_sha256=self.models.denoiser,
             version=self.versions["mgdm"],
             date=self.date,
+            label_tag=self.label_tag,
         )
 
 

@@ -239,6 +239,7 @@ def plan_of(
         inputs=settings.inputs,
         date=settings.date,
         statement=statement,
+        label_tag=settings.label_tag if form.codec == "dicom" else None,
     )
 
 

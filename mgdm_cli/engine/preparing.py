@@ -12,7 +12,7 @@ import torch
 from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.files import sha256_hex
 from mgdm_cli.data.folder import Scan, read_pixels
-from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized
+from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized, shared
 from mgdm_cli.data.image import Form, Image, Record
 from mgdm_cli.data.intensity import Intensity, fit_intensity
 from mgdm_cli.data.splits import Splits, fingerprint, patient_key, split
@@ -141,7 +141,7 @@ def _common_form(records: Sequence[Record]) -> Form:
             f"input: the images are stored in different ways: {table}",
             "Convert them to one form, or use --data on one kind.",
         )
-    return records[0].form
+    return shared(record.form for record in records)
 
 
 def _common_size(records: Sequence[Record], size: tuple[int, int] | None) -> tuple[int, int]:

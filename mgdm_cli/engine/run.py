@@ -69,6 +69,7 @@ class RunSettings(BaseModel):
     inputs: str  # fingerprint of the training split and the frame
     threads: int
     student: StudentSettings | None = None  # of a run that was distilled from another
+    label_tag: str | None = None  # the DICOM attribute that labels were read from
 
     @property
     def frame(self) -> Frame:

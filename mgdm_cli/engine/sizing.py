@@ -98,6 +98,7 @@ def settings_for(
         patients_known=prepared.splits.patients_known,
         inputs=prepared.fingerprint,
         threads=torch.get_num_threads(),
+        label_tag=prepared.scan.ask.label_tag,
     )
 
 

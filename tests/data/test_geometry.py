@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgdm_cli.data.geometry import HOWS, crop_back, fit, pad_to_multiple, resized
+from mgdm_cli.data.geometry import HOWS, crop_back, fit, pad_to_multiple, resized, shared
 from mgdm_cli.data.image import Form
 from mgdm_cli.errors import BadInput, UsageError
 
@@ -123,3 +124,15 @@ def test_positions_in_the_patient_are_kept(how: str, size: tuple[int, int]) -> N
 def test_a_form_without_geometry_stays_without() -> None:
     new = resized(Form("png", "uint8", 3, 64, 64), (32, 32))
     assert (new.spacing_mm, new.affine, new.height) == (None, None, 32)
+
+
+def test_a_shared_form_says_only_what_all_say() -> None:
+    axial = ((0.5, 0.0, 0.0, 1.0), (0.0, -0.5, 0.0, 2.0), (0.0, 0.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0))
+    moved = ((-0.5, 0.1, 0.0, 9.0), (0.1, 0.5, 0.0, 8.0), (0.0, 0.0, 2.0, 7.0), (0.0, 0.0, 0.0, 1.0))
+    coronal = (axial[0], axial[2], axial[1], axial[3])
+    first = Form("dicom", "uint16", 1, 8, 8, (0.5, 0.5), axial, "CT", "HEAD", None, "CT")
+    assert shared([first]) == first
+    assert shared([first, replace(first, spacing_mm=(1.0, 1.0), affine=moved)]) == first
+    assert shared([first, first, replace(first, body_part="KNEE")]) == replace(first, body_part=None)
+    other = replace(first, affine=coronal, modality="MR", storage="MR", orientation=("L", "F"))
+    assert shared([first, other]) == replace(first, affine=None, modality=None, storage=None)

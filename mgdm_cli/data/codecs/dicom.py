@@ -11,18 +11,18 @@ from typing import Any
 from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
 from mgdm_cli.data.codecs.dicom_head import Header, form_of, header
+from mgdm_cli.data.codecs.dicom_label import label_of
 from mgdm_cli.data.codecs.dicom_out import dicom_file
 from mgdm_cli.data.codecs.dicom_out import settled as settled_values
 from mgdm_cli.data.codecs.dicom_pixels import physical
-from mgdm_cli.data.codecs.dicom_skim import full, value
+from mgdm_cli.data.codecs.dicom_skim import value
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.data.labels import patient_digest
-from mgdm_cli.errors import BadInput, UsageError
+from mgdm_cli.errors import BadInput
 
 NAMES = ("dicom",)
 SUFFIX = {"dicom": ".dcm"}
 SCREENSHOTS = frozenset(["SCREEN SAVE", "SCREENSHOT", "SCREEN CAPTURE"])  # in ImageType: pictures of a monitor
-_NO_LABEL_VR = frozenset(["PN", "UI", "DA", "TM", "DT", "OB", "OW", "OF", "OD", "UN", "SQ", "LT", "ST", "UT"])
 
 
 def claims(head: bytes, path: Path) -> bool:
@@ -34,7 +34,7 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     """One part per frame; reads the header only."""
     with guarded("the DICOM file"):
         head = header(path, ask.max_bytes)
-        label = _label(head.dataset, ask.label_tag)
+        label = label_of(head.dataset, ask.label_tag)
         identity = str(value(head.dataset, "PatientID") or "").strip()
         patient = patient_digest(identity) if identity else None
         flags = _flags(head.dataset)
@@ -104,32 +104,3 @@ def _flags(dataset: Any) -> frozenset[str]:
     synthetic = said.strip() == "YES" or "SYNTHETIC" in kinds[3:] or "109100" in codes
     burned = str(value(dataset, "BurnedInAnnotation", "")).strip() == "YES" or not SCREENSHOTS.isdisjoint(kinds)
     return frozenset({"synthetic"} if synthetic else ()) | frozenset({"burned-in"} if burned else ())
-
-
-def _label(dataset: Any, name: str | None) -> str | None:
-    """The value of the attribute that --label-tag names; attributes that identify a patient are refused."""
-    if name is None:
-        return None
-    from pydicom.datadict import dictionary_VR, tag_for_keyword
-
-    text = name.strip("()").replace(",", "").replace(" ", "")
-    tag = tag_for_keyword(name)
-    if tag is None:
-        try:
-            tag = int(text, 16)
-        except ValueError as fault:
-            raise UsageError(f"--label-tag: {name!r} is no DICOM attribute", "Give a keyword or gggg,eeee.") from fault
-    element = full(dataset).get(tag)
-    try:
-        vr = dictionary_VR(tag)
-    except KeyError:
-        vr = element.VR if element is not None else "LO"
-    person = tag >> 16 == 0x0010 and tag not in (
-        0x00100040,
-        0x00101010,
-        0x00102160,
-    )  # sex, age, ethnic group may be classes
-    if vr in _NO_LABEL_VR or person or tag == 0x00080050:
-        raise UsageError(f"--label-tag: {name} identifies a patient or is free text", "Choose a coded attribute.")
-    value = "" if element is None or element.value is None else str(element.value).strip()
-    return value or None

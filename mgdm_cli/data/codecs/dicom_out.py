@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mgdm_cli.data.codecs import marks
 from mgdm_cli.data.codecs.base import Array, Floats, quantised, rows_last
 from mgdm_cli.data.codecs.dicom_classes_out import PLACED, classify, coded, decimal, written_form
+from mgdm_cli.data.codecs.dicom_label import tell, told
 from mgdm_cli.data.codecs.dicom_terms import SECONDARY_CAPTURE, STORAGE
 from mgdm_cli.data.image import Form, Image, Mark
 
@@ -48,7 +49,7 @@ class _Slice:
 
 def dicom_file(image: Image, mark: Mark) -> bytes:
     """The bytes of an object that is a study of its own: explicit VR little endian, 128 zero bytes of preamble."""
-    form = written_form(image.form)
+    form = written_form(told(image.form, mark))
     position = np.array(form.affine)[:3, 3] if form.affine is not None else None
     own = _Slice(uid(mark.run, "instance", mark.index), 1, position, _ends([image]))
     return _object(image.pixels, form, mark, own)
@@ -60,7 +61,7 @@ def dicom_series(images: Sequence[Image], mark: Mark) -> tuple[bytes, ...]:
     The slices keep their places relative to each other (`form.affine`); the middle of the series is the origin.
     Raises ValueError where the images are not slices of one volume of such a class.
     """
-    forms = [written_form(image.form) for image in images]
+    forms = [written_form(told(image.form, mark)) for image in images]
     alike = {replace(form, affine=None) for form in forms}
     if len(alike) != 1 or forms[0].storage not in PLACED:
         raise ValueError("a series needs CT or MR slices of one size, type and spacing")
@@ -110,6 +111,7 @@ def _object(pixels: Array, form: Form, mark: Mark, own: _Slice) -> bytes:
     _identify(dataset, mark)
     _describe(dataset, form, mark)
     classify(dataset, form, own.position, uid(mark.run, "frame", mark.index))
+    tell(dataset, mark)
     _fill(dataset, Image(pixels, form), own.ends)
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
