@@ -76,6 +76,7 @@ def page_of(found: Findings, name: str, *, real_images: bool) -> str:
             neighbours=tuple(_neighbours(found, real_images=real_images)),
             shelves=tuple(_shelves(found, real_images=real_images)),
             facts=_facts(found),
+            derived=found.derived,
             notes=_notes(found),
         )
     )

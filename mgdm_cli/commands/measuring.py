@@ -95,6 +95,7 @@ class Findings:
     leaks: Leaks
     notes: tuple[str, ...]
     seed: int
+    derived: bool  # the synthetic images were made from real ones
     utility: Weighed | None = None
 
     @property
@@ -151,6 +152,7 @@ def find(asked: Question) -> Findings:
         leaks,
         (*scan.notes, *notes, *left_out),
         asked.seed,
+        plan is not None and plan.recipe.depth is not None,
     )
 
 

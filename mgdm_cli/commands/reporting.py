@@ -65,6 +65,7 @@ def augment_report(
         change=DERIVED if plan.recipe.depth is not None else CHOSEN if plan.recipe.mode == "select" else TWICE,
         copies=_copies(calibration, entries),
         facts=_facts(plan, document),
+        derived=plan.recipe.depth is not None,
         notes=_notes(prepared, calibration),
     )
     return _page(augment_page, report)
@@ -97,6 +98,14 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
             "Too few candidates of " + ", ".join(short) + " passed the gates.",
         )
     ]
+    if plan.recipe.depth is not None:
+        lines.append(
+            Verdict(
+                "caution",
+                "Each image was derived from a real one and may resemble that patient.",
+                "Keep and share these images as you would the real ones.",
+            )
+        )
     entropy = document["entropy"]
     if entropy:
         tone, word = ("good", "less") if entropy["after"] > entropy["before"] else ("caution", "no less")

@@ -61,4 +61,5 @@ class Mark:
     model_sha256: str
     version: str  # of mgdm
     date: str  # YYYYMMDD, from the model, never the clock
+    derived: bool = False  # from a real image, not from noise: the file says that it may resemble a patient
     label_tag: str | None = None  # the DICOM attribute that labels were read from: a DICOM file carries its own there

@@ -75,8 +75,9 @@ def sidecars(plan: Plan, entries: Sequence[Entry]) -> dict[str, bytes]:
         name = sidecar_path(entry.path)
         if name is not None:
             mark = Mark(
-                entry.id, entry.label, plan.run, entry.index, entry.model_sha256, plan.versions["mgdm"], plan.date
-            )
+                entry.id, entry.label, plan.run, entry.index, entry.model_sha256, plan.versions["mgdm"], plan.date,
+                derived=plan.recipe.depth is not None,
+            )  # fmt: skip
             found[name] = canonical(marks.sidecar(mark), indent=1)
     return found
 
@@ -250,16 +251,19 @@ def _file(name: str, path: str, media: str, data: bytes) -> dict[str, Any]:
 
 def _rai(plan: Plan) -> dict[str, Any]:
     recipe, statement = plan.recipe, plan.statement
+    drawn = recipe.depth is None
     return {
         "rai:hasSyntheticData": True,
         "rai:dataCollectionType": ["Synthetic"],
         "rai:dataCollection": (
-            f"Drawn from a diffusion model ({recipe.process}, {recipe.sampler}, {recipe.steps} steps, guidance "
-            f"{recipe.guidance}) that was trained on real images. Source of these: {statement.source}. "
+            f"{'Drawn from' if drawn else 'Derived from real images by'} a diffusion model "
+            f"({recipe.process}, {recipe.sampler}, {recipe.steps} steps, guidance {recipe.guidance}) "
+            f"that was trained on real images. Source of these: {statement.source}. "
             f"Consent or approval: {statement.consent}."
         ),
         "rai:dataLimitations": (
-            "No image shows a patient and none may serve a diagnosis. What the real images lack, these lack too. "
+            f"{'No image shows a patient' if drawn else 'Each image may resemble the patient that it was derived from'}, "
+            "and none may serve a diagnosis. What the real images lack, these lack too. "
             "With a guidance other than none they are harder than real images on purpose."
         ),
         "rai:dataUseCases": "Training and stress-testing of image classifiers, beside real images.",

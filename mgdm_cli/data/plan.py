@@ -368,6 +368,7 @@ class Plan(Frozen):
             model_sha256=self.models.denoiser,
             version=self.versions["mgdm"],
             date=self.date,
+            derived=self.recipe.depth is not None,
             label_tag=self.label_tag,
         )
 

@@ -204,6 +204,7 @@ class AugmentReport:
     copies: CopyScores | None = None
     neighbours: tuple[Neighbour, ...] = ()
     facts: tuple[Facts, ...] = ()
+    derived: bool = False  # the images were made from real ones
     notes: tuple[str, ...] = ()
 
 
@@ -225,4 +226,5 @@ class EvaluateReport:
     neighbours: tuple[Neighbour, ...] = ()
     shelves: tuple[Shelf, ...] = ()
     facts: tuple[Facts, ...] = ()
+    derived: bool = False  # the images were made from real ones
     notes: tuple[str, ...] = ()

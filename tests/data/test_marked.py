@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
+import pydicom
 import pytest
 
 from mgdm_cli.data import codecs
@@ -15,10 +18,10 @@ MARK = Mark(id="a-000001", label="a", run="e" * 64, index=1, model_sha256="d" * 
 AFFINE = ((0.5, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
-def made(codec: str, dtype: str, channels: int) -> bytes:
+def made(codec: str, dtype: str, channels: int, *, derived: bool = False) -> bytes:
     form = Form(codec, dtype, channels, 16, 24, spacing_mm=(0.5, 0.5), affine=AFFINE if codec == "nifti" else None)
     pixels = np.arange(channels * 16 * 24, dtype=np.float32).reshape(channels, 16, 24) % 200
-    return codecs.encode(Image(pixels, codecs.output_form(form)), MARK)
+    return codecs.encode(Image(pixels, codecs.output_form(form)), replace(MARK, derived=derived))
 
 
 CASES = [
@@ -68,3 +71,18 @@ def test_a_cut_or_foreign_file_lacks_marks_and_never_crashes(codec: str, dtype: 
     assert lacking(b"GIF89a" + data)
     for at in range(0, min(len(data), 600), 23):
         lacking(data[:at] + b"\xff" + data[at + 1 :])
+
+
+@pytest.mark.parametrize(("codec", "dtype", "channels"), CASES)
+def test_a_file_derived_from_a_real_image_says_so(codec: str, dtype: str, channels: int) -> None:
+    data = made(codec, dtype, channels, derived=True)
+    assert lacking(data) == ()
+    plain = gzip.decompress(data) if codec == "nifti" else data
+    assert b"derived from a real image and may resemble that patient" in plain
+    assert b"no real patient" not in plain
+    if codec == "dicom":
+        found = pydicom.dcmread(BytesIO(data))
+        assert "may resemble that patient" in found.DeidentificationMethod
+        assert len(found.DeidentificationMethod) <= 64
+        assert "may resemble that patient" in found.DerivationDescription
+    assert b"resemble" not in made(codec, dtype, channels)

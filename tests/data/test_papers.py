@@ -168,3 +168,12 @@ def test_rows_of_the_manifest_are_pinned() -> None:
         "dtype spacing_mm affine sop_instance_uid synthetic"
     )
     assert sorted(fields) == sorted(names.split())
+
+
+def test_the_record_of_derived_images_says_whom_they_may_resemble() -> None:
+    plan = maker.make_plan(10)
+    recipe = plan.recipe.model_copy(update={"extra": {"depth": 0.6}})
+    derived = json.loads(papers(plan.model_copy(update={"recipe": recipe}))["croissant.json"])
+    assert "may resemble the patient" in derived["rai:dataLimitations"]
+    assert derived["rai:dataCollection"].startswith("Derived from real images")
+    assert json.loads(papers(plan)["croissant.json"])["rai:dataLimitations"].startswith("No image shows a patient")

@@ -310,6 +310,18 @@ def test_no_page_promises_too_much(kind: str) -> None:
     assert not re.search(r"\bprivate\b|anonym|GDPR|differential privacy", PAGES[kind], re.IGNORECASE)
 
 
+@pytest.mark.parametrize("kind", PAGES)
+def test_a_page_of_derived_images_does_not_say_that_they_show_no_patient(kind: str) -> None:
+    derived = (
+        augment_page(replace(AUGMENT, derived=True))
+        if kind == "augment"
+        else evaluate_page(replace(EVALUATE, derived=True))
+    )
+    assert "Synthetic images show no patient." in PAGES[kind]
+    assert "show no patient" not in derived
+    assert "may resemble that patient" in derived
+
+
 CHROMIUM = [
     "chromium",
     "--headless",

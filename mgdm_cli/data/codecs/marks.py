@@ -6,12 +6,13 @@ from mgdm_cli.data.image import Mark
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 NOTICE = "SYNTHETIC DATA - NOT FOR CLINICAL USE"
+ORIGIN = "derived from a real image and may resemble that patient"
 _TRACES = (b"newscodes/digitalsourcetype/trainedAlgorithmicMedia", b"newscodes/digitalsourcetype/compositeWithTrained")
 
 
 def facts(mark: Mark) -> dict[str, str]:
     """The mark as text, in a fixed order: what is needed to trace the file, nothing of the machine that wrote it."""
-    return {
+    told = {
         "Synthetic": "YES",
         "Software": f"mgdm {mark.version}",
         "Id": mark.id,
@@ -21,6 +22,7 @@ def facts(mark: Mark) -> dict[str, str]:
         "Model": f"sha256:{mark.model_sha256}",
         "Comment": NOTICE,
     }
+    return told | {"Origin": ORIGIN} if mark.derived else told
 
 
 def sidecar(mark: Mark) -> dict[str, str | list[str]]:
