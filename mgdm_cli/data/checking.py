@@ -176,13 +176,12 @@ def _journal(root: Path, entries: Sequence[Entry], notes: list[str]) -> Iterator
             yield Problem(entry.path, "its row in manifest.jsonl is not the one of the journal")
     for entry in written.values():
         yield Problem(entry.path, "is in the journal and not in manifest.jsonl")
-    if not (root / HOUSE / "pictures").is_dir():
+    extra = [pair for row in blocks.values() for pair in row.files.items() if pair[0].startswith(f"{HOUSE}/")]
+    if extra and not (root / HOUSE / "pictures").is_dir():
         notes.append("the pictures of .mgdm are gone: the report cannot be drawn again")
         return
-    for row in blocks.values():
-        for name, digest in row.files.items():
-            if name.startswith(f"{HOUSE}/"):
-                yield from _same(root, name, digest)
+    for name, digest in extra:
+        yield from _same(root, name, digest)
 
 
 def choose(entries: Sequence[Entry], count: int) -> tuple[Entry, ...]:

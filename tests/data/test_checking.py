@@ -166,6 +166,19 @@ def test_pictures_are_checked_and_may_be_gone_as_a_whole(out: Path) -> None:
     assert any("pictures" in note for note in check(out).notes)
 
 
+def test_pictures_that_never_were_are_not_missed(tmp_path: Path) -> None:
+    with Dataset.open(tmp_path / "out", maker.make_plan(20)) as dataset:
+        for lot in dataset.lots:
+            while dataset.wants(lot):
+                attempt = len(dataset.blocks(lot))
+                files, accepted, _ = maker.block(dataset.plan, lot, attempt, dataset.accepted(lot))
+                images = {name: data for name, data in files.items() if name.startswith("images/")}
+                dataset.commit(lot, attempt, files=images, accepted=accepted)
+        dataset.finish()
+    verdict = check(tmp_path / "out")
+    assert (verdict.problems, verdict.notes) == ((), ())
+
+
 def test_damaged_records_are_bad_input_not_a_crash(out: Path, tmp_path: Path) -> None:
     (out / ".mgdm/done").write_bytes(b"{}")
     assert wrong(out) == {".mgdm/done": "is damaged"}
