@@ -153,9 +153,10 @@ def _works(
 def _page(dataset: Dataset, works: Works, prepared: Prepared | None, document: dict[str, Any]) -> None:
     if dataset.shard[1] == 1:  # of a shard among several the page comes with the merge
         from mgdm_cli.commands.reporting import augment_report
+        from mgdm_cli.data.dataset import PAGE
 
         page = augment_report(dataset, document, prepared=prepared, calibration=works.gates.calibration)
-        dataset.write("report.html", page)
+        dataset.write(PAGE, page)
 
 
 def _lines(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[str, ...]:

@@ -154,11 +154,16 @@ def _means(entries: Any) -> dict[str, float] | None:
 
 
 def write_records(dataset: Dataset, document: dict[str, Any], flags: Mapping[str, Any]) -> None:
-    """run.json and config.resolved.toml."""
+    """run.json and config.resolved.toml; the first holds the hash of the page, which is there by now, for `verify`."""
     import json
 
     from mgdm_cli.config import RESOLVED, resolved_toml
+    from mgdm_cli.data.dataset import PAGE, PAGE_SHA256, RECORD
+    from mgdm_cli.data.files import sha256_file
 
     named = {**document, "out": dataset.root.name}
+    page = dataset.root / PAGE
+    if page.exists():
+        named[PAGE_SHA256] = sha256_file(page)
     dataset.write(RESOLVED, resolved_toml(flags).encode())
-    dataset.write("run.json", (json.dumps(console.plain(named), indent=2, sort_keys=True) + "\n").encode())
+    dataset.write(RECORD, (json.dumps(console.plain(named), indent=2, sort_keys=True) + "\n").encode())

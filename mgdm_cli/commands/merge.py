@@ -59,7 +59,7 @@ def _records(out: Path, flags: Mapping[str, Any]) -> None:
     """The page and the run record of the merged folder; no real image is on this page, for none is at hand."""
     from mgdm_cli.commands.making import Work, summary, write_records
     from mgdm_cli.commands.reporting import augment_report
-    from mgdm_cli.data.dataset import INPUTS, Dataset, stored_plan
+    from mgdm_cli.data.dataset import INPUTS, PAGE, Dataset, stored_plan
     from mgdm_cli.data.manifest import InputRow, from_lines
 
     plan = stored_plan(out)
@@ -68,7 +68,7 @@ def _records(out: Path, flags: Mapping[str, Any]) -> None:
     with Dataset.open(out, plan, inputs=inputs) as dataset:
         document = summary(dataset, Work(), trained=0.0, seconds=0.0, code=PARTIAL if dataset.short() else OK)
         if plan.command == "augment":
-            dataset.write("report.html", augment_report(dataset, document))
+            dataset.write(PAGE, augment_report(dataset, document))
         write_records(dataset, document, flags)
 
 

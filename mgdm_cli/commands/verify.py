@@ -176,8 +176,8 @@ def command(
 ) -> None:
     """Check the files of an output folder, their marks and manifest.
 
-    Every file is hashed again and its synthetic mark read back; manifest.jsonl and the folder are compared both ways.
-    Exit code 65 when anything differs.
+    Images, papers and the report are hashed again and every mark is read back; manifest.jsonl and the folder are compared
+    both ways. Exit code 65 when anything differs. run.json and config.resolved.toml, which tell of the run, have no hash.
 
     \b
     mgdm verify ./fundus-synthetic

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mgdm_cli.data.dataset import DONE, HOUSE, JOURNAL, PLAN
+from mgdm_cli.data.dataset import DONE, HOUSE, JOURNAL, PAGE, PAGE_SHA256, PLAN, RECORD
 from mgdm_cli.data.files import Journal, sha256_file, sha256_hex
 from mgdm_cli.data.manifest import BlockRow, Entry, load
 from mgdm_cli.data.marked import lacking
@@ -73,6 +73,7 @@ def check(root: Path, *, seen: Callable[[int], None] = lambda count: None) -> Ve
     if (root / DONE).exists():
         shard, found = _done(root, plan)
         problems += found
+        problems += _page(root)
         finished = True
     elif (root / HOUSE).is_dir():
         problems.append(Problem(DONE, "the data set is not finished: the command that makes it continues"))
@@ -102,6 +103,17 @@ def _done(root: Path, plan: Plan) -> tuple[tuple[int, int], list[Problem]]:
     except (ValueError, KeyError, TypeError):
         return (1, 1), [Problem(DONE, "is damaged")]
     return (k, n), [problem for name, digest in files.items() for problem in _same(root, name, digest)]
+
+
+def _page(root: Path) -> list[Problem]:
+    """The report where it differs from the record of the run; a run without one, or made before, has no hash of it."""
+    try:
+        digest = json.loads((root / RECORD).read_bytes()).get(PAGE_SHA256)
+    except OSError:
+        return []
+    except (ValueError, AttributeError):
+        return [Problem(RECORD, "is damaged")]
+    return [] if digest is None else _same(root, PAGE, str(digest))
 
 
 def _same(root: Path, name: str, digest: str) -> list[Problem]:

@@ -31,6 +31,8 @@ from mgdm_cli.data.plan import ANOTHER_FOLDER, Lot, Plan, block_name, difference
 from mgdm_cli.errors import BadInput, OtherPlan
 
 HOUSE = ".mgdm"
+PAGE, RECORD = "report.html", "run.json"  # of a run, and not of the data set: written behind the done marker
+PAGE_SHA256 = "report_sha256"  # in the record
 PLAN, DONE, LOCK, JOURNAL, INPUTS, SHARD = (
     "plan.json",
     f"{HOUSE}/done",

@@ -110,6 +110,12 @@ def test_two_shards_merged_are_one_run(out: Path, tmp_path: Path, capsys: pytest
     joined = {name: digest for name, digest in maker.tree(tmp_path / "joined").items() if name not in told}
     assert joined == maker.tree(out)
     assert typed(capsys, "verify", tmp_path / "joined")[0] == 0
+    assert typed(capsys, "merge", *parts, "-o", tmp_path / "joined")[0] == 0
+    assert typed(capsys, "verify", tmp_path / "joined")[0] == 0, "the page was drawn again, and recorded again"
+    page = tmp_path / "joined/report.html"
+    page.write_bytes(page.read_bytes().replace(b"planned", b"blessed"))
+    code, document = typed(capsys, "verify", tmp_path / "joined")
+    assert (code, document["problems"]) == (65, [{"path": "report.html", "what": "was changed after it was written"}])
     assert typed(capsys, "merge", parts[0], "-o", tmp_path / "half")[0] == 66
     assert typed(capsys, "merge", *parts)[0] == 2
     assert not (tmp_path / "half").exists()

@@ -55,6 +55,21 @@ def test_extra_files_of_a_run_are_no_problem(out: Path) -> None:
     assert wrong(out) == {}
 
 
+def test_the_page_is_held_against_the_record_of_the_run(out: Path) -> None:
+    (out / "report.html").write_text("x")
+    (out / "run.json").write_text("{}")
+    assert wrong(out) == {}, "made before the record had a hash"
+    (out / "run.json").write_text(json.dumps({"report_sha256": sha256_hex(b"x")}))
+    assert wrong(out) == {}
+    (out / "report.html").write_text("y")
+    assert wrong(out) == {"report.html": "was changed after it was written"}
+    (out / "run.json").write_text("[")
+    assert wrong(out) == {"run.json": "is damaged"}
+    shutil.rmtree(out / ".mgdm")
+    (out / "report.html").unlink()
+    assert wrong(out) == {}, "passed on as the card says, without the page and the house"
+
+
 def test_every_flipped_byte_of_an_image_is_found(out: Path) -> None:
     path = next((out / "images").glob("*/*.png"))
     name, data = path.relative_to(out).as_posix(), path.read_bytes()
