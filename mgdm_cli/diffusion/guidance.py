@@ -7,7 +7,7 @@ so that guidance that is off costs nothing and changes no bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,3 +164,29 @@ def _step(pull: Pull, at: Tensor, sigma: float) -> Tensor:
     undecided = pull.spread * sigma / math.sqrt(pull.spread**2 + sigma**2)
     size = grad.square().mean((1, 2, 3), keepdim=True).sqrt()
     return pull.weight * undecided * grad / size.clamp_min(1e-12)
+
+
+class Recorded:
+    """A denoiser that keeps its answers above a noise level, in order, so that a second decode of the same noise repeats them."""
+
+    def __init__(self, denoise: Denoise, above: float) -> None:
+        self.denoise, self.above = denoise, above
+        self.kept: list[Tensor] = []
+        self.parted = False
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        x0 = self.denoise(x, sigma)
+        self.parted = self.parted or sigma <= self.above
+        if not self.parted:
+            self.kept.append(x0)
+        return x0
+
+    def replay(self, rows: Sequence[int], then: Denoise) -> Denoise:
+        """The same answers again for these rows, and `then` from the first sigma at or below the level on."""
+        left = iter(self.kept)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            kept = next(left, None)
+            return then(x, sigma) if kept is None else kept[rows]
+
+        return denoise

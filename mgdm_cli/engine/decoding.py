@@ -20,6 +20,7 @@ from mgdm_cli.diffusion.guidance import (
     OF_MEMBERS,
     TERMS,
     Pull,
+    Recorded,
     autoguidance,
     cfg,
     climbed,
@@ -173,32 +174,6 @@ def _from_real(
         pulled = guided(plain, _pull(parts, recipe, label, count))
         after[rows] = _finite(deriving.decoded(pulled, x, grid, renoise)).clamp(-1, 1)
     return Candidates(seeds, after, before, count, frozenset(range(len(seeds))) - frozenset(rows), derived=True)
-
-
-class Recorded:
-    """A denoiser that keeps its answers above a noise level, in order, so that a second decode of the same noise repeats them."""
-
-    def __init__(self, denoise: Denoise, above: float) -> None:
-        self.denoise, self.above = denoise, above
-        self.kept: list[Tensor] = []
-        self.parted = False
-
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        x0 = self.denoise(x, sigma)
-        self.parted = self.parted or sigma <= self.above
-        if not self.parted:
-            self.kept.append(x0)
-        return x0
-
-    def replay(self, rows: Sequence[int], then: Denoise) -> Denoise:
-        """The same answers again for these rows, and `then` from the first sigma at or below the level on."""
-        left = iter(self.kept)
-
-        def denoise(x: Tensor, sigma: float) -> Tensor:
-            kept = next(left, None)
-            return then(x, sigma) if kept is None else kept[rows]
-
-        return denoise
 
 
 def _counted(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mgdm_cli.data.plan import Filters, Recipe
+from mgdm_cli.diffusion import guidance
 from mgdm_cli.diffusion.process import edm
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.engine import decoding
@@ -54,7 +55,7 @@ def test_the_replayed_stage_equals_a_full_second_decode(
 ) -> None:
     recipe = RECIPE.model_copy(update={"sampler": sampler})
     short = block(parts, recipe)
-    monkeypatch.setattr(decoding.Recorded, "replay", lambda self, rows, then: then)
+    monkeypatch.setattr(guidance.Recorded, "replay", lambda self, rows, then: then)
     full = block(parts, recipe)
     assert torch.equal(short.after, full.after)
     assert short.count.evaluations < full.count.evaluations
