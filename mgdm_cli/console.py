@@ -307,5 +307,7 @@ def _print_lines(lines: tuple[RenderableType, ...], *, to_stderr: bool) -> None:
             from rich.console import Console
 
             console = Console(stderr=to_stderr, width=None if stream.isatty() else PLAIN_WIDTH)
-        console.print(line)
+        with console.capture() as printed:
+            console.print(line)
+        stream.write(_encodable(printed.get(), stream))
     stream.flush()

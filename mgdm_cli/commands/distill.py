@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -253,7 +254,7 @@ def _made(out: Path, settings: RunSettings) -> Result:
         document,
         (
             f"distilled: {out}, {student.steps} step{'s' * (student.steps > 1)} an image",
-            f"Next: mgdm sample {out} --labels {settings.classes[0]}=16 -o samples, or mgdm augment --model {out}",
+            f"Next: mgdm sample {out} --labels {quote(settings.classes[0] + '=16')} -o samples, or mgdm augment --model {out}",
         ),
     )
 

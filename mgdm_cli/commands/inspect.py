@@ -116,6 +116,8 @@ def _patients(records: tuple[Record, ...], shared: int) -> dict[str, Any]:
 
 
 def _lines(document: dict[str, Any]) -> tuple[Any, ...]:
+    from mgdm_cli.data.labels import shown
+
     lines: list[Any] = [f"{document['data']}: {document['images']} images in {document['files']} files"]
     for name in ("formats", "depths", "sizes", "modalities"):
         if document[name]:
@@ -132,7 +134,7 @@ def _lines(document: dict[str, Any]) -> tuple[Any, ...]:
     copies = [f"{d['kept']} = {', '.join(d['dropped'])}" for d in document["duplicates"]]
     lines += _list("copies (the first is kept)", copies)
     lines += _list("blank images", document["blank"])
-    lines += _list("cannot be used", [f"{_shown(r['path'])}: {r['why']}" for r in document["refused"]])
+    lines += _list("cannot be used", [f"{shown(r['path'])}: {r['why']}" for r in document["refused"]])
     lines += [f"not usable: {why}" for why in document["unfit"]]
     return tuple(lines)
 
@@ -155,6 +157,7 @@ def _of_patients(patients: dict[str, Any]) -> list[str]:
 
 def _table(classes: dict[str, dict[str, int]]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     columns = [split for split in SPLITS if any(row[split] for row in classes.values())]
     table = Table("class", *(c for c in columns), "total", "share", box=None, pad_edge=False)
@@ -163,7 +166,7 @@ def _table(classes: dict[str, dict[str, int]]) -> Any:
     whole = sum(row["total"] for row in classes.values())
     for name, row in classes.items():
         share = f"{100 * row['total'] / whole:.1f} %"
-        table.add_row(name, *(str(row[c]) for c in columns), str(row["total"]), share)
+        table.add_row(Text(name), *(str(row[c]) for c in columns), str(row["total"]), share)
     return table
 
 
@@ -172,11 +175,6 @@ def _list(title: str, entries: list[str]) -> list[str]:
         return []
     more = [f"  ... and {len(entries) - SHOWN} more (--json lists all)"] if len(entries) > SHOWN else []
     return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in entries[:SHOWN]), *more]
-
-
-def _shown(path: str) -> str:
-    """A path whose odd characters are written as escapes."""
-    return path if path.isprintable() and path.isascii() else ascii(path)[1:-1]
 
 
 @reads_images(but=LEARNING)

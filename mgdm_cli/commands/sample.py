@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import typer
@@ -58,7 +59,7 @@ def run(
     if "=" not in labels:
         raise UsageError(
             f"--labels: {labels!r} is not class=count",
-            "For example --labels " + ",".join(f"{c}=16" for c in settings.classes),
+            "For example --labels " + quote(",".join(f"{c}=16" for c in settings.classes)),
         )
     allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
     if scale is not None:

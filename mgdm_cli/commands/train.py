@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -71,7 +72,12 @@ def run(
     }
     lines = [f"{name}: holdout balanced accuracy {a:.2f} [{lo:.2f}, {hi:.2f}]" for name, (a, lo, hi) in skills.items()]
     return Result(
-        document, (*lines, f"trained: {out}", f"Next: mgdm sample {out} --labels {settings.classes[0]}=16 -o samples")
+        document,
+        (
+            *lines,
+            f"trained: {out}",
+            f"Next: mgdm sample {out} --labels {quote(settings.classes[0] + '=16')} -o samples",
+        ),
     )
 
 

@@ -150,7 +150,7 @@ def _origin(content: dict[str, Any]) -> str:
 
 def _balance(content: dict[str, Any]) -> list[str]:
     rows = [
-        f"| {row['label']} | {row['real']} | {row['planned']} | {row['synthetic']} | {row['together']} |"
+        f"| {_plain(row['label'])} | {row['real']} | {row['planned']} | {row['synthetic']} | {row['together']} |"
         for row in content["classes"]
     ]
     return [
@@ -191,7 +191,7 @@ def _made(content: dict[str, Any]) -> list[str]:
 def _seven(content: dict[str, Any]) -> list[str]:
     measured, rejected, filters = content["measured"], content["rejected"], content["generator"]["filters"]
     turned = ", ".join(f"{reason} {count}" for reason, count in rejected.items()) or "none"
-    short = [f"{row['label']} {row['planned'] - row['synthetic']}" for row in content["classes"] if _lacks(row)]
+    short = [f"{_plain(row['label'])} {row['planned'] - row['synthetic']}" for row in content["classes"] if _lacks(row)]
     copies = "The copy filter was off."
     if filters["copy_threshold"] is not None:
         copies = (

@@ -26,6 +26,7 @@ from mgdm_cli.data.files import (
     sha256_hex,
     write_all,
 )
+from mgdm_cli.data.labels import folder_of
 from mgdm_cli.data.manifest import BlockRow, Entry, InputRow, Rejected, to_lines
 from mgdm_cli.data.plan import ANOTHER_FOLDER, Lot, Plan, block_name, differences, read_plan
 from mgdm_cli.errors import BadInput, OtherPlan
@@ -301,8 +302,8 @@ class Dataset:
     def _sweep(self, entries: Sequence[Entry]) -> None:
         """Remove images of ours that no journal line vouches for, as a block that was never committed leaves them."""
         listed = {entry.path for entry in entries}
-        for label in self.plan.classes:
-            for path in (self.root / "images" / label).glob(f"{label}-*{self.plan.suffix}"):
+        for own in map(folder_of, self.plan.classes):
+            for path in (self.root / "images" / own).glob(f"{own}-*{self.plan.suffix}"):
                 if path.relative_to(self.root).as_posix() not in listed:
                     try:
                         path.unlink()

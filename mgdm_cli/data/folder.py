@@ -7,6 +7,7 @@ have made are looked at by `workers`; without them, in this process.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from mgdm_cli.data.labels import (
     patient_in,
     patient_pattern,
     read_table,
+    shown,
     split_of,
 )
 from mgdm_cli.data.noting import notes as noted
@@ -272,6 +274,8 @@ def _record(path: str, part: Part, row: Row | None, settings: _Settings, sha256:
     if row is not None:
         label, split = row.label, row.split or split
         patient = patient_digest(row.patient) if row.patient else patient
+    if label is not None:
+        label = unicodedata.normalize("NFC", label)  # macOS writes an umlaut of a folder name as two characters
     return Record(path, label, patient, split, part.form, part.sha256 or sha256, part.index)
 
 
@@ -286,18 +290,18 @@ def _judge(refused: list[Refused], total: int, skip_bad: bool, max_skip: float) 
     refused.sort(key=lambda r: r.path)
     if skip_bad and len(refused) <= max_skip * max(total, 1):
         return
-    shown = "\n".join(f"  {ascii(r.path)[1:-1]}: {r.why}" for r in refused)
+    told = "\n".join(f"  {shown(r.path)}: {r.why}" for r in refused)
     head = f"input: {len(refused)} of {total} files cannot be used"
     if skip_bad:
-        raise BadInput(f"{head}, more than --max-skip {max_skip:g}:\n{shown}", "Correct the files or raise --max-skip.")
-    raise BadInput(f"{head}:\n{shown}", "Correct or remove them, or give --skip-bad to go on without them.")
+        raise BadInput(f"{head}, more than --max-skip {max_skip:g}:\n{told}", "Correct the files or raise --max-skip.")
+    raise BadInput(f"{head}:\n{told}", "Correct or remove them, or give --skip-bad to go on without them.")
 
 
 def _judge_conflicts(conflicts: tuple[Conflict, ...], images: int) -> None:
     count = sum(len(conflict.paths) for conflict in conflicts)
     if count > MAX_CONFLICTS * max(images, 1):
-        shown = "\n".join("  " + " = ".join(conflict.paths) for conflict in conflicts[:20])
+        told = "\n".join("  " + " = ".join(conflict.paths) for conflict in conflicts[:20])
         raise BadInput(
-            f"labels: {count} of {images} images stand under two labels:\n{shown}",
+            f"labels: {count} of {images} images stand under two labels:\n{told}",
             "Correct the labels of these images.",
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,9 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_CLASS = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+LONGEST = 64  # characters of a class name, and of its folder
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_FIRST = "=+-@"  # what a spreadsheet runs, or a command line takes for a flag
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 _PATH_COLUMNS = ("path", "file_name", "filename", "file", "image")
 
@@ -43,10 +46,31 @@ def natural(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_class_name(name: str) -> bool:
-    """Whether `name` may be a class and so an output folder: [A-Za-z0-9._-]{1,64}, no leading dot, no device name."""
-    if name.startswith("-") or name.endswith("."):
+    """Whether `name` may be a class: 1 to 64 printable characters of any language, no slash, no device name.
+
+    It neither begins with a dot or one of = + - @ nor ends with a dot, and has no space at either end.
+    """
+    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST:
         return False
-    return _CLASS.fullmatch(name) is not None and _RESERVED.fullmatch(name) is None
+    if name[0] in "." + _FIRST or name[-1] == "." or "/" in name or "\\" in name:
+        return False
+    return _RESERVED.fullmatch(name) is None
+
+
+def folder_of(name: str) -> str:
+    """The folder of a class's images, and how their names begin: [A-Za-z0-9._-]{1,64}.
+
+    A plain name is its own folder. Of another one the plain characters stay, and a digest keeps it apart from names like it.
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9-]+", "_", name)[: LONGEST - 9] + f"-{digest}"
+
+
+def shown(text: str) -> str:
+    """A name or path of the input as it is, but for characters that cannot be printed: those as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_classes(names: Iterable[str]) -> None:
@@ -54,16 +78,28 @@ def check_classes(names: Iterable[str]) -> None:
     names = set(names)
     wrong = [name for name in natural(names) if not is_class_name(name)]
     if wrong:
-        shown = ", ".join(ascii(name) for name in wrong[:8])
+        told = ", ".join(f"'{shown(name)}'" for name in wrong[:8])
         raise BadInput(
-            f"class names: {shown}: not usable as a folder name",
-            "Use 1 to 64 of A-Z a-z 0-9 . _ - (first neither . nor -): rename the folders, or give --labels TABLE.csv.",
+            f"class names: {told}: not usable as a class",
+            f"Use 1 to {LONGEST} printable characters, no slashes, first none of . = + - @, last no dot; no names of devices. "
+            "Rename the folders, or the labels where a table or a tag gives them.",
         )
-    folded = {name.casefold() for name in names}
-    if len(folded) < len(names):
+    if min(len({name.casefold() for name in names}), len({folder_of(name).casefold() for name in names})) < len(names):
         raise BadInput(
             "class names: some differ only in upper and lower case", "Give them names that differ otherwise."
         )
+
+
+def counts_in(balance: str) -> Iterator[tuple[str, str]]:
+    """(class, count) of each part of "a=500,b=20". A name may hold = and , itself: a part ends with the first =count."""
+    rest = unicodedata.normalize("NFC", balance).strip()
+    while rest:
+        found = re.match(r"\s*([^\s,].*?)\s*=\s*([0-9]+)\s*(?:,|$)", rest)
+        if found is None:
+            part = rest.partition(",")[0].strip()
+            raise UsageError(f"--balance {part!r}: not class=count", "Write it as class=500,other=20.")
+        yield found[1], found[2]
+        rest = rest[found.end() :]
 
 
 def split_of(path: str) -> tuple[str | None, str | None]:

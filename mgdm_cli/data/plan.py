@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mgdm_cli.data.files import canonical, sha256_hex
 from mgdm_cli.data.image import Form, Mark
+from mgdm_cli.data.labels import counts_in, folder_of, is_class_name
 from mgdm_cli.errors import BadInput, OtherPlan, UsageError
 
 FORMAT = "mgdm-plan-1"
@@ -152,10 +153,7 @@ def _proportional(real: Mapping[str, int], caps: Mapping[str, int], n: int) -> d
 
 def _explicit(balance: str, real: Mapping[str, int], small: Sequence[str]) -> dict[str, int]:
     wanted: dict[str, int] = {}
-    for part in balance.split(","):
-        name, _, count = (piece.strip() for piece in part.partition("="))
-        if not re.fullmatch(r"[0-9]+", count):
-            raise UsageError(f"--balance {part.strip()!r}: not class=count", "Write it as class=500,other=20.")
+    for name, count in counts_in(balance):
         if name not in real:
             near = get_close_matches(name, list(real), 1)
             meant = f"Did you mean {near[0]}?" if near else "The classes are " + ", ".join(real) + "."
@@ -189,11 +187,17 @@ def _notes(
     return tuple(notes)
 
 
+def _class_name(name: str) -> str:
+    if not is_class_name(name):
+        raise ValueError("is not usable as a class")
+    return name
+
+
 class Lot(Frozen):
     """Up to `LOT` images of one class: independent of every other lot, made in blocks until `quota` are accepted."""
 
     index: int = Field(ge=0)
-    label: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")
+    label: Annotated[str, AfterValidator(_class_name)]
     class_index: int = Field(ge=0)
     quota: int = Field(ge=1)
     first: int = Field(ge=0)  # running number, in the whole data set, of its first image
@@ -352,11 +356,11 @@ class Plan(Frozen):
 
     def image_id(self, lot: Lot, rank: int) -> str:
         """The id, and file stem, of the `rank`-th accepted image of a lot."""
-        return f"{lot.label}-{lot.first + rank:06d}"
+        return f"{folder_of(lot.label)}-{lot.first + rank:06d}"
 
     def image_path(self, lot: Lot, rank: int) -> str:
         """Where that image lies, relative to the output folder."""
-        return f"images/{lot.label}/{self.image_id(lot, rank)}{self.suffix}"
+        return f"images/{folder_of(lot.label)}/{self.image_id(lot, rank)}{self.suffix}"
 
     def mark(self, lot: Lot, rank: int) -> Mark:
         """The mark that image must carry inside its file."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mgdm_cli.data.folder import Scan, scan
 from mgdm_cli.data.image import Record
+from mgdm_cli.data.labels import folder_of
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.metrics.labels import softmax
@@ -119,6 +120,9 @@ def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Re
         found = scan(inner if inner.is_dir() else root, allow_synthetic=synthetic)
     except MissingInput as error:
         raise MissingInput(error.message, "Check the path given to --synthetic, --test or --arms.") from error
+    names = {folder_of(name): name for name in prepared.classes}  # our own folders are named by the class
+    records = tuple(replace(r, label=names.get(str(r.label), r.label)) for r in found.records)
+    found = replace(found, records=records)
     unknown = sorted({str(record.label) for record in found.records} - set(prepared.classes))
     if unknown:
         raise BadInput(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 
 from mgdm_cli.commands.inspect import run
 from mgdm_cli.commands.reading import Source
-from mgdm_cli.errors import MissingInput
+from mgdm_cli.console import finish
+from mgdm_cli.data.folder import scan
+from mgdm_cli.errors import BadInput, MissingInput
 
 KEYS = {
     "data", "images", "files", "formats", "depths", "sizes", "modalities", "classes", "unlabelled", "patients", "holdout",
@@ -67,6 +71,28 @@ def test_a_good_folder(eyes: Path) -> None:
     assert "normal" in shown
     assert shown.rstrip().endswith("usable")
     assert str(eyes.parent) not in shown + json.dumps(found)
+
+
+def test_names_are_shown_as_they_are(eyes: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    (eyes / "train/normal").rename(eyes / "train/[i]größer 2 cm")
+    (eyes / "test/normal").rename(eyes / "test/[i]gro\u0308ßer 2 cm")  # as macOS writes it: the same class
+    (eyes / "train/ill/kaputt ü.png").write_bytes(b"nothing")
+    result = run(Source(eyes, skip_bad=True))
+    assert result.document["classes"]["[i]größer 2 cm"] == {"train": 40, "val": 0, "test": 6, "total": 46}
+    finish(result)
+    told = capfdbinary.readouterr().out.decode()
+    assert "[i]größer 2 cm" in told
+    assert "train/ill/kaputt ü.png: is not a PNG" in told
+    with pytest.raises(BadInput, match=r"train/ill/kaputt ü\.png: is not a PNG"):
+        scan(eyes)
+
+
+def test_a_table_can_be_shown_where_umlauts_cannot(eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (eyes / "train/normal").rename(eyes / "train/größer")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    finish(run(Source(eyes), quick=True))
+    assert b"gr\\xf6\\xdfer" in shown.buffer.getvalue()
 
 
 def test_bad_files_are_listed_and_end_in_65(eyes: Path) -> None:

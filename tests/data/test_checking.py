@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from mgdm_cli.data.checking import check, choose
 from mgdm_cli.data.dataset import Dataset
 from mgdm_cli.data.files import sha256_hex
 from mgdm_cli.data.manifest import load
+from mgdm_cli.data.plan import cut
 from mgdm_cli.errors import BadInput, MissingInput
 from tests.data import maker
 
@@ -47,6 +51,35 @@ def test_what_is_whole_has_no_problems(out: Path) -> None:
     assert (verdict.problems, verdict.notes, verdict.finished) == ((), (), True)
     assert verdict.made == verdict.planned == maker.make_plan(20).quotas
     assert sum(counted) == 20
+
+
+def test_classes_keep_their_names_in_a_set_of_plain_paths(tmp_path: Path) -> None:
+    counts = {"Glioma größer 2 cm": 9, "[T1] a, b | c": 5, "a=b": 4}
+    classes = tuple(counts)
+    plan = maker.make_plan(18, classes=classes, real=counts, lots=cut(counts, classes, largest=8))
+    maker.make(tmp_path / "out", plan)
+    assert check(tmp_path / "out").problems == ()
+    entries = load(tmp_path / "out")
+    assert Counter(entry.label for entry in entries) == counts
+    assert all(re.fullmatch(r"[A-Za-z0-9/._-]+", entry.path) for entry in entries)
+    table = csv.DictReader((tmp_path / "out/images/metadata.csv").read_text("utf-8").splitlines())
+    assert [(row["label"], f"images/{row['file_name']}") for row in table] == [(e.label, e.path) for e in entries]
+    told = (tmp_path / "out/README.md").read_text("utf-8")
+    assert "| Glioma größer 2 cm | 9 | 9 | 9 | 18 |" in told
+    assert r"| \[T1\] a, b \| c | 5 |" in told
+
+
+def test_images_that_no_line_vouches_for_go_from_such_folders(tmp_path: Path) -> None:
+    counts = {"[a] b": 3}
+    plan = maker.make_plan(3, classes=("[a] b",), real=counts, lots=cut(counts, ("[a] b",), largest=8))
+    left = tmp_path / "out" / plan.image_path(plan.lots[0], 900)
+    left.parent.mkdir(parents=True)
+    maker.make(tmp_path / "first", plan)
+    shutil.copytree(tmp_path / "first", tmp_path / "out", dirs_exist_ok=True)
+    left.write_bytes(b"torn")
+    (tmp_path / "out/.mgdm/done").unlink()
+    maker.make(tmp_path / "out", plan)
+    assert wrong(tmp_path / "out") == {}
 
 
 def test_extra_files_of_a_run_are_no_problem(out: Path) -> None:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 
-from mgdm_cli.data.labels import is_class_name, natural, patient_digest, split_of
+from mgdm_cli.data.labels import check_classes, counts_in, folder_of, is_class_name, natural, patient_digest, split_of
+from mgdm_cli.errors import BadInput, UsageError
+
+SPOKEN = (
+    "kein Tumor",
+    "Glioma größer 2 cm",
+    "T1 (links)",
+    "grade=3",
+    "a, b",
+    "正常",
+    "[ill]",
+    "κ",
+    "a b",
+    "a_b",
+    "Größe",
+)
 
 
 def test_natural_order() -> None:
@@ -12,13 +30,17 @@ def test_natural_order() -> None:
     assert natural(["grade10", "grade2", "02", "2"]) == ("02", "2", "grade2", "grade10")
 
 
-@pytest.mark.parametrize("name", ["a", "COVID-19", "grade_2", "v1.2", "0", "A" * 64])
+@pytest.mark.parametrize("name", ["a", "COVID-19", "grade_2", "v1.2", "0", "A" * 64, "é" * 64, *SPOKEN])
 def test_names_that_may_be_classes(name: str) -> None:
     assert is_class_name(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".a", "a/b", "a b", "a\n", "a\0", "=1+1", "@x", "-o", "é", "NUL", "com1.x", "a."]
+    "name",
+    [
+        *("", ".", "..", ".a", "a/b", "a\\b", " a", "a ", "a\n", "a\0", "a\u2028b", "\u202ea", "a\udcff"),
+        *("=1+1", "+1", "@x", "-o", "NUL", "com1.x", "a.", "a" * 65),
+    ],
 )
 def test_names_that_may_not(name: str) -> None:
     assert not is_class_name(name)
@@ -38,6 +60,33 @@ def test_names_that_may_not(name: str) -> None:
 )
 def test_what_folders_say(path: str, split: str | None, label: str | None) -> None:
     assert split_of(path) == (split, label)
+
+
+def test_every_class_has_a_plain_folder_of_its_own() -> None:
+    assert folder_of("grade_2.b-1") == "grade_2.b-1"  # plain names are their own
+    assert folder_of("Glioma größer 2 cm") == "Glioma_gr_er_2_cm-05e7e741"
+    names = [*SPOKEN, "é" * 64, "é" * 63 + "e", "a" * 64, "kein-Tumor", "kein  Tumor", "A B", "..a"]
+    folders = [folder_of(name) for name in names]
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", folder) for folder in folders)
+    assert len({folder.casefold() for folder in folders}) == len(names)
+
+
+def test_names_are_told_as_they_are_and_twins_refused() -> None:
+    with pytest.raises(BadInput, match=r"'a\\n', 'größer/2'"):
+        check_classes(["größer/2", "a\n", "b"])
+    check_classes(SPOKEN)
+    for twins in (("a", "A"), ("Größe", "größe"), ("a b", folder_of("a b"))):
+        with pytest.raises(BadInput, match="differ only"):
+            check_classes(twins)
+
+
+def test_counts_of_classes_whatever_their_names() -> None:
+    for pair in itertools.permutations(SPOKEN, 2):
+        assert list(counts_in(",".join(f"{name}=5" for name in pair))) == [(name, "5") for name in pair]
+    assert list(counts_in(" a = 5 , gro\u0308ßer 2=20,")) == [("a", "5"), ("größer 2", "20")]
+    for wrong in ("a=x", "a=5,b", "a", "=5", "a=5,,b=2"):
+        with pytest.raises(UsageError, match="not class=count"):
+            list(counts_in(wrong))
 
 
 def test_a_patient_is_a_digest() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -18,10 +20,10 @@ MARK = Mark(id="a-000001", label="a", run="e" * 64, index=1, model_sha256="d" * 
 AFFINE = ((0.5, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
-def made(codec: str, dtype: str, channels: int, *, derived: bool = False) -> bytes:
+def made(codec: str, dtype: str, channels: int, mark: Mark = MARK, *, derived: bool = False) -> bytes:
     form = Form(codec, dtype, channels, 16, 24, spacing_mm=(0.5, 0.5), affine=AFFINE if codec == "nifti" else None)
     pixels = np.arange(channels * 16 * 24, dtype=np.float32).reshape(channels, 16, 24) % 200
-    return codecs.encode(Image(pixels, codecs.output_form(form)), replace(MARK, derived=derived))
+    return codecs.encode(Image(pixels, codecs.output_form(form)), replace(mark, derived=derived))
 
 
 CASES = [
@@ -40,6 +42,33 @@ CASES = [
 @pytest.mark.parametrize(("codec", "dtype", "channels"), CASES)
 def test_what_the_codecs_write_carries_every_mark(codec: str, dtype: str, channels: int) -> None:
     assert lacking(made(codec, dtype, channels)) == ()
+
+
+@pytest.mark.parametrize("label", ["Glioma größer 2 cm", "正常", "a; b=c, [d]", "ł" * 64])
+@pytest.mark.parametrize("codec", ["png", "tiff", "dicom", "nifti"])
+def test_any_class_name_is_read_back_by_other_programs(codec: str, label: str, tmp_path: Path) -> None:
+    data = made(codec, "uint16", 1, replace(MARK, label=label))
+    assert lacking(data) == ()
+    if codec == "png":
+        from PIL import Image as Pillow
+
+        assert Pillow.open(BytesIO(data)).info["Label"] == label
+    elif codec == "tiff":
+        import tifffile
+
+        assert f"Label={label}; Run=" in tifffile.TiffFile(BytesIO(data)).pages.first.tags[270].value
+    elif codec == "dicom":
+        import pydicom
+
+        said = pydicom.dcmread(BytesIO(data)).DerivationDescription
+        assert f"Label={label}; Run=" in said
+        assert len(said) <= 1024  # VR ST
+    else:
+        import nibabel
+
+        (tmp_path / "a.nii.gz").write_bytes(data)
+        told = nibabel.load(tmp_path / "a.nii.gz").header.extensions[0].get_content()
+        assert json.loads(told)["Label"] == label
 
 
 @pytest.mark.parametrize(

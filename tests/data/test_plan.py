@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 
 import pytest
 
@@ -203,7 +204,7 @@ def test_a_plan_takes_no_unknown_or_impossible_setting() -> None:
     for changes in ({"colour": "red"}, {"block": 0}, {"date": "today"}, {"max_per_real": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             make_plan(**changes)
-    for label in ("../x", ".hidden", "a b", "", "x" * 65):
+    for label in ("../x", ".hidden", "a\nb", "", "x" * 65):
         with pytest.raises(ValueError, match="label"):
             Lot(index=0, label=label, class_index=0, quota=1, first=0)
 
@@ -216,3 +217,6 @@ def test_ids_paths_and_marks_follow_from_the_plan() -> None:
     mark = plan.mark(lot, 2)
     assert (mark.id, mark.index, mark.run, mark.date) == ("benign-000019", 19, plan.run, "20260102")
     assert plan.seed_of(lot, 1, 5) == seed_of(1, 3, 1, 5)
+    spoken = lot.model_copy(update={"label": "größer 2 cm"})
+    assert re.fullmatch(r"images/(gr_er_2_cm-[0-9a-f]{8})/\1-000019\.nii\.gz", plan.image_path(spoken, 2))
+    assert plan.mark(spoken, 2).label == "größer 2 cm"

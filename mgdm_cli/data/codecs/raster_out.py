@@ -22,10 +22,18 @@ def png_file(image: Image, mark: Mark) -> bytes:
     body = [PNG_MAGIC, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))]
     body.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + marks.xmp(mark)))
     for key, value in marks.facts(mark).items():
-        body.append(_chunk(b"tEXt", key.encode("latin-1") + b"\0" + value.encode("latin-1", "replace")))
+        body.append(_text(key, value))
     body.append(_chunk(b"IDAT", zlib.compress(_filtered(array), 6)))
     body.append(_chunk(b"IEND", b""))
     return b"".join(body)
+
+
+def _text(key: str, value: str) -> bytes:
+    """A text chunk: Latin-1 as tEXt, which every reader knows, anything else as iTXt, which is UTF-8."""
+    try:
+        return _chunk(b"tEXt", key.encode("latin-1") + b"\0" + value.encode("latin-1"))
+    except UnicodeEncodeError:
+        return _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8"))
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -56,7 +64,7 @@ def tiff_file(image: Image, mark: Mark) -> bytes:
         byteorder="<",
         photometric="minisblack" if array.ndim == 2 else "rgb",
         compression="zlib",
-        description="; ".join(f"{key}={value}" for key, value in marks.facts(mark).items()).encode("ascii", "replace"),
+        description="; ".join(f"{key}={value}" for key, value in marks.facts(mark).items()).encode(),
         metadata=None,
         software=False,
         extratags=[(700, 1, len(packet), packet, True)],
