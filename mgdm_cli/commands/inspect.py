@@ -24,7 +24,8 @@ SPLITS = ("train", "val", "test")
 
 
 def run(source: Source, *, quick: bool = False, report: Path | None = None) -> Result:
-    """What the folder holds; exit code 65 when files cannot be used (with `skip_bad`: more than `max_skip` of them).
+    """What the folder holds; exit code 65 when files cannot be used (with `skip_bad`: more than `max_skip` of them), or
+    when `train` would refuse the set.
 
     `quick` reads headers only; `report` receives the document. MissingInput and BadInput (names that are no classes,
     conflicts) as in `folder.scan`.
@@ -33,7 +34,7 @@ def run(source: Source, *, quick: bool = False, report: Path | None = None) -> R
 
     scan = scanned(source, skip_bad=True, max_skip=1.0, decode=not quick)
     intensity = None if quick else looking.intensity_of(scan)
-    document = _document(source.data, scan, intensity)
+    document = _document(source, scan, intensity)
     files = document["files"] + len(scan.refused)
     bad = len(scan.refused) > (source.max_skip * files if source.skip_bad else 0)
     document["usable"] = not bad and not document["unfit"] and bool(scan.records)
@@ -48,15 +49,16 @@ def run(source: Source, *, quick: bool = False, report: Path | None = None) -> R
     return Result(document, lines, OK if document["usable"] else BAD_INPUT)
 
 
-def _document(data: Path, scan: Scan, intensity: Intensity | None) -> dict[str, Any]:
+def _document(source: Source, scan: Scan, intensity: Intensity | None) -> dict[str, Any]:
     from mgdm_cli.data import splits
-    from mgdm_cli.data.folder import learnt, unfit
+    from mgdm_cli.data.fitness import lacking, unfit
+    from mgdm_cli.data.folder import learnt
 
     seen = scan.seen
     records = scan.records
     divided = splits.split(records) if learnt(records) else None
     return {
-        "data": data.name,
+        "data": source.data.name,
         "images": len(records),
         "files": len({record.path for record in records}),
         "formats": _counts(record.form.codec for record in records),
@@ -83,7 +85,7 @@ def _document(data: Path, scan: Scan, intensity: Intensity | None) -> dict[str, 
             }
             for s in scan.series
         ],
-        "unfit": unfit(scan),
+        "unfit": unfit(scan) + (lacking(scan, options.size_of(source.size), source.fit) if records else []),
         "notes": list(scan.notes),
         "fingerprint": splits.fingerprint(records),
         "decoded": scan.seen is not None,
@@ -117,8 +119,11 @@ def _patients(records: tuple[Record, ...], shared: int) -> dict[str, Any]:
 
 def _lines(document: dict[str, Any]) -> tuple[Any, ...]:
     from mgdm_cli.data.labels import shown
+    from mgdm_cli.data.noting import several
 
-    lines: list[Any] = [f"{document['data']}: {document['images']} images in {document['files']} files"]
+    lines: list[Any] = [
+        f"{document['data']}: {several(document['images'], 'image')} in {several(document['files'], 'file')}"
+    ]
     for name in ("formats", "depths", "sizes", "modalities"):
         if document[name]:
             lines.append(f"  {name:<10} {_several(document[name])}")
@@ -146,10 +151,12 @@ def _several(counts: dict[str, int]) -> str:
 
 
 def _of_patients(patients: dict[str, Any]) -> list[str]:
+    from mgdm_cli.data.noting import several
+
     text = (
         f"{patients['count']}"
         if patients["known"]
-        else f"{patients['count']} known, {patients['unknown_images']} images without"
+        else f"{patients['count']} known, {several(patients['unknown_images'], 'image')} without"
     )
     lines = [f"  patients   {text}"]
     return lines

@@ -28,7 +28,7 @@ DEFAULT_BUDGET = 1800.0  # seconds, where a person watches
 
 def prepare(source: Source, *, seed: int) -> Prepared:
     """Scan, split and frame the folder; says what was noticed."""
-    from mgdm_cli.data.folder import refuse_unfit
+    from mgdm_cli.data.fitness import refuse_unfit
     from mgdm_cli.engine import preparing
     from mgdm_cli.errors import BadInput, UsageError
 

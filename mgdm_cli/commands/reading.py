@@ -38,7 +38,7 @@ class Source:
     require_patient_id: options.RequirePatientId = False
 
 
-LEARNING = ("size", "fit", "window", "require_patient_id")  # fields that say how images are learnt, not which are found
+LEARNING = ("window", "require_patient_id")  # fields that say how images are learnt, not whether they can be
 
 
 def scanned(source: Source, **more: Any) -> Scan:

@@ -28,7 +28,6 @@ from mgdm_cli.data.labels import (
     split_of,
 )
 from mgdm_cli.data.noting import notes as noted
-from mgdm_cli.data.noting import some
 from mgdm_cli.data.proving import Proof, Sight, Wish, check_shape, prove
 from mgdm_cli.data.pruning import Conflict, Duplicate, name_of, pruned
 from mgdm_cli.data.series import Series, series_notes, series_of
@@ -40,7 +39,6 @@ __all__ = ["Conflict", "Duplicate", "Refused", "Scan", "learnt", "read", "read_p
 SLICES = ("axial", "coronal", "sagittal")
 FRAMES = ("first", "all")
 MAX_CONFLICTS = 0.05
-MAX_BLANK = 0.05  # share of images that may be of one value
 
 
 @dataclass(frozen=True)
@@ -162,33 +160,6 @@ def _seen(records: list[Record], sights: dict[tuple[str, int | None], Sight]) ->
     own = [(record, sights[record.path, record.part]) for record in records]
     blank = tuple(name_of(record) for record, sight in own if sight.blank)
     return Seen(blank, min(sight.low for _, sight in own), max(sight.high for _, sight in own))
-
-
-def unfit(scan: Scan) -> list[str]:
-    """Why the images that can be read are no set to learn from: blank ones, patients on both sides of a split."""
-    found: list[str] = []
-    blank = scan.seen.blank if scan.seen is not None else ()
-    if len(blank) > MAX_BLANK * len(scan.records):
-        found.append(f"{len(blank)} of {len(scan.records)} images are blank: {some(blank)}")
-    sides: dict[str, set[str]] = {}
-    for record in scan.records:
-        if record.patient is not None:
-            sides.setdefault(record.patient, set()).add(record.split or "train")
-    shared = {patient: split for patient, split in sides.items() if "train" in split and len(split) > 1}
-    if shared:
-        told = [f"patient {patient} is in {' and '.join(sorted(shared[patient]))}" for patient in sorted(shared)]
-        found.append(some(told))
-    missing = [record.path for record in learnt(scan.records) if record.label is None]
-    if missing and scan.classes:
-        found.append(f"{len(missing)} images have no label: {some(missing)}")
-    return found
-
-
-def refuse_unfit(scan: Scan) -> None:
-    """BadInput with all that `unfit` finds."""
-    found = unfit(scan)
-    if found:
-        raise BadInput("input: " + "; ".join(found), "Correct the folders, the table or --patient-regex.")
 
 
 def learnt(records: list[Record] | tuple[Record, ...]) -> list[Record]:

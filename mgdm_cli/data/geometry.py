@@ -31,13 +31,19 @@ def fit(pixels: Floats, size: tuple[int, int], how: str = "pad", *, upsample: bo
     if (height, width) == tuple(size):
         return np.ascontiguousarray(pixels, dtype=np.float32)
     inner = _inner((height, width), size, how)
-    if not upsample and (inner[0] > height or inner[1] > width):
+    if not upsample and enlarges((height, width), size, how):
         raise BadInput(f"is {height}x{width}, smaller than {size[0]}x{size[1]}", "Choose a smaller --size.")
     scaled = _scaled(pixels, inner)
     top, left = _offset(inner, size)
     if how == "crop":
         return np.ascontiguousarray(scaled[:, -top : -top + size[0], -left : -left + size[1]])
     return _framed(scaled, size, (top, left), _border(scaled))
+
+
+def enlarges(old: tuple[int, int], size: tuple[int, int], how: str = "pad") -> bool:
+    """Whether `fit` would have to make an image of (height, width) `old` larger."""
+    inner = _inner(old, size, how)
+    return old != tuple(size) and (inner[0] > old[0] or inner[1] > old[1])
 
 
 def pad_to_multiple(pixels: Floats, multiple: int) -> tuple[Floats, tuple[int, int]]:

@@ -28,7 +28,10 @@ def notes(
     """One line for each thing that is odd about a set."""
     found: list[str] = []
     if skipped:
-        found.append(f"{skipped} files were skipped because they cannot be read")
+        were = "was" if skipped == 1 else "were"
+        found.append(
+            f"{several(skipped, 'file')} {were} skipped because {'it' if skipped == 1 else 'they'} cannot be read"
+        )
     if duplicates:
         found.append(f"{sum(len(d.dropped) for d in duplicates)} copies of other images were left out")
     leaks = sum(d.across_splits for d in duplicates)
@@ -39,10 +42,10 @@ def notes(
         found.append(f"{len(conflicts)} {stand} under two labels and were left out of every class")
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled and classes:
-        found.append(f"{len(unlabelled)} images have no label: {some(unlabelled)}")
+        found.append(f"{several(len(unlabelled), 'image')} without a label: {some(unlabelled)}")
     if pattern is not None:
         missed = sum(patient_in(record.path, pattern) is None for record in records)
-        found += [f"--patient-regex finds no patient in {missed} paths"] if missed else []
+        found += [f"--patient-regex finds no patient in {several(missed, 'path')}"] if missed else []
     if records and any(record.patient is None for record in records):
         found.append(
             "patients are not known for every image: each such file counts as a patient, leakage cannot be excluded"
@@ -63,7 +66,8 @@ def _misnamed(records: Sequence[Record]) -> list[str]:
         if said is not None and said != true:
             wrong.setdefault((true, said), []).append(record.path)
     return [
-        f"{len(paths)} files are {true.upper()}, not {said.upper()} as their names say: {some(paths)}"
+        f"{several(len(paths), 'file')} {'is' if len(paths) == 1 else 'are'} {true.upper()}, not {said.upper()} as "
+        f"{'its name says' if len(paths) == 1 else 'their names say'}: {some(paths)}"
         for (true, said), paths in sorted(wrong.items())
     ]
 
@@ -78,6 +82,11 @@ def _mixed(records: Sequence[Record]) -> list[str]:
 def _table(counts: Counter[str]) -> str:
     shown = ", ".join(f"{count} of {name}" for name, count in counts.most_common(SHOWN))
     return shown + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
+
+
+def several(n: int, what: str) -> str:
+    """ "1 image", "3 images"."""
+    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def some(paths: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,17 +10,16 @@ import torch
 
 from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.files import sha256_hex
+from mgdm_cli.data.fitness import common_form, common_size, require_labels, require_patients
 from mgdm_cli.data.folder import Scan, read_pixels
-from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized, shared
+from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized
 from mgdm_cli.data.image import Form, Image, Record
 from mgdm_cli.data.intensity import Intensity, fit_intensity
-from mgdm_cli.data.splits import Splits, fingerprint, patient_key, split
-from mgdm_cli.errors import BadInput
+from mgdm_cli.data.splits import Splits, fingerprint, split
 
 from .training import Pictures
 
 MULTIPLE = 8  # heights and widths that the nets take
-LEAST = 16  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -80,15 +78,10 @@ def prepare(
     """Splits and frame of a scan. Raises BadInput for missing labels, mixed forms, or sizes that no --size settles."""
     splits = split(scan.records, holdout=holdout, seed=seed)
     learnt = (*splits.train, *splits.holdout)
-    missing = [record.path for record in learnt if record.label is None]
-    if missing:
-        raise BadInput(
-            f"input: {missing[0]}: has no label ({len(missing)} images have none)",
-            "Put images in a sub-folder per class, or give --labels or --label-tag.",
-        )
-    _require_patients(splits.train)
-    form = _common_form(learnt)
-    size = _common_size(learnt, size)
+    require_labels(learnt)
+    form = common_form(learnt)
+    size = common_size(learnt, size, fit_how)
+    require_patients(splits.train)
     intensity = fit_intensity(_decoded(scan, splits.train, tell), window)
     frame = Frame(size, fit_how, intensity, output_form(resized(form, size, fit_how)))
     mark = f"{fingerprint((*splits.train, *splits.holdout))}|{size}|{fit_how}|{intensity.to_json()}|{seed}"
@@ -112,51 +105,3 @@ def _decoded(scan: Scan, records: Sequence[Record], tell: Callable[[int, int], N
         yield read_pixels(scan, record)
         if tell is not None:
             tell(done + 1, len(records))
-
-
-def _require_patients(train: Sequence[Record]) -> None:
-    """Two patients of each class, of two classes at least: guide and judge share none. Raises BadInput."""
-    patients: dict[str, set[str]] = defaultdict(set)
-    for record in train:
-        patients[str(record.label)].add(patient_key(record))
-    if len(patients) < 2:
-        raise BadInput(
-            f"input: all images are of one class, {next(iter(patients))}", "Classes are balanced: give two or more."
-        )
-    for name, own in patients.items():
-        if len(own) < 2:
-            raise BadInput(
-                f"input: class {name}: has one patient to learn from, or one image",
-                "Guide and judge share no patient: give images of two or more, or leave the class out.",
-            )
-
-
-def _common_form(records: Sequence[Record]) -> Form:
-    kinds = Counter((r.form.codec, r.form.dtype, r.form.channels) for r in records)
-    if len(kinds) > 1:
-        table = "; ".join(
-            f"{n} {codec} {dtype} with {ch} channel{'s' * (ch > 1)}" for (codec, dtype, ch), n in kinds.most_common()
-        )
-        raise BadInput(
-            f"input: the images are stored in different ways: {table}",
-            "Convert them to one form, or use --data on one kind.",
-        )
-    return shared(record.form for record in records)
-
-
-def _common_size(records: Sequence[Record], size: tuple[int, int] | None) -> tuple[int, int]:
-    sizes = Counter((r.form.height, r.form.width) for r in records)
-    if size is None:
-        if len(sizes) > 1:
-            table = "; ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(5))
-            smallest = min(min(pair) for pair in sizes)
-            hint = f"Give --size, for example --size {smallest - smallest % 8}."
-            if smallest < LEAST:  # nothing is made larger
-                hint = f"{LEAST} pixels a side are the least: leave smaller ones out, then give --size."
-            raise BadInput(f"input: the images have {len(sizes)} sizes: {table}", hint)
-        size = next(iter(sizes))
-    if min(size) < LEAST:
-        raise BadInput(
-            f"input: {size[0]}x{size[1]} is too small to learn from", f"{LEAST} pixels a side are the least."
-        )
-    return size

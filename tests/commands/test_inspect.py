@@ -108,7 +108,7 @@ def test_bad_files_are_listed_and_end_in_65(eyes: Path) -> None:
 def test_what_only_decoding_shows(eyes: Path) -> None:
     from PIL import Image as Pillow
 
-    picture = Pillow.fromarray(np.dstack([np.full((16, 16, 3), 9, dtype=np.uint8), np.zeros((16, 16), dtype=np.uint8)]))
+    picture = Pillow.fromarray(np.dstack([np.full((16, 16), 9, dtype=np.uint8), np.zeros((16, 16), dtype=np.uint8)]))
     picture.save(eyes / "train/ill/glass.png")
     for i in range(4):
         Pillow.fromarray(np.full((16, 16), i, dtype=np.uint8)).save(eyes / f"train/ill/blank{i}.png")
@@ -128,8 +128,65 @@ def test_a_patient_in_train_and_test_is_refused(eyes: Path) -> None:
     assert result.document["patients"]["in_two_splits"] == 1
     assert result.exit_code == 65
     (why,) = result.document["unfit"]
-    assert re.fullmatch("patient [0-9a-f]{16} is in test and train", why)
+    told = r"patient [0-9a-f]{16} is in test \(test/normal/P03_x\.png\) and train \(train/normal/P03_6\.png\)"
+    assert re.fullmatch(told, why)
     assert why in text(result.lines)
+
+
+def images(root: Path, *names: str, size: int = 16) -> Path:
+    from PIL import Image as Pillow
+
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng([seed, size]).integers(0, 256, (size, size)).astype(np.uint8)
+        Pillow.fromarray(pixels).save(root / name)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "told"),
+    [
+        (("1.png", "2.png"), {}, ("2 images without a label: 1.png, 2.png", "--labels or --label-tag")),
+        (("a/1.png", "a/2.png"), {}, ("all images are of one class, a",)),
+        (("a/1.png", "a/2.png", "b/3.png"), {}, ("class b: has one patient to learn from, or one image",)),
+        (
+            ("a/P1_1.png", "a/P1_2.png", "b/P2_3.png", "b/P3_4.png"),
+            {"patient_regex": r"P\d"},
+            ("class a: has one patient", "--patient-regex"),
+        ),
+        (("test/a/1.png", "test/b/2.png"), {}, ("no training images",)),
+        (
+            ("a/1.png", "a/2.png", "b/3.png", "b/4.png"),
+            {"size": "24"},
+            ("a/1.png: is 16x16, smaller than --size 24x24",),
+        ),
+    ],
+    ids=["no labels", "one class", "one image", "one patient", "no training", "small"],
+)
+def test_what_train_refuses_is_not_usable(
+    names: tuple[str, ...], flags: dict[str, Any], told: tuple[str, ...], tmp_path: Path
+) -> None:
+    from mgdm_cli.commands.modelling import prepare
+
+    source = Source(images(tmp_path, *names), **flags)
+    result = run(source, quick=True)
+    assert result.exit_code == 65
+    assert result.document["usable"] is False
+    (why,) = result.document["unfit"]
+    assert all(words in why for words in told)
+    with pytest.raises(BadInput, match=re.escape(told[0].partition(":")[0])):
+        prepare(source, seed=0)
+
+
+def test_mixed_sizes_are_usable_with_a_size(tmp_path: Path) -> None:
+    images(tmp_path, "a/1.png", "a/2.png", "b/3.png", "b/4.png")
+    images(tmp_path, "a/5.png", size=32)
+    result = run(Source(tmp_path))
+    assert result.exit_code == 65
+    assert result.document["unfit"] == [
+        "the images have 2 sizes: 4 of 16x16; 1 of 32x32. Give --size, for example --size 16."
+    ]
+    assert run(Source(tmp_path, size="16")).exit_code == 0
 
 
 def test_a_folder_of_nothing_but_bad_files(tmp_path: Path) -> None:
@@ -150,6 +207,7 @@ def test_nothing_is_written(eyes: Path) -> None:
 @pytest.mark.data
 def test_a_real_series(shared_data: Path) -> None:
     result = run(Source(shared_data / "dicom" / "torchio_tests"))
-    assert result.exit_code == 0
+    assert result.document["refused"] == []
+    assert result.exit_code == 65  # there are no classes
     assert result.document["modalities"] == {"CT": 17}
     assert "ID" not in json.dumps(result.document["patients"])

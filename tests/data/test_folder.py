@@ -44,7 +44,7 @@ def test_sub_folders_are_classes_in_natural_order(tmp_path: Path) -> None:
         ("2/deep/er/b.png", "2"),
         ("top.png", None),
     ]
-    assert "1 images have no label: top.png" in scan.notes
+    assert "1 image without a label: top.png" in scan.notes
     assert folder.read_pixels(scan, scan.records[0]).pixels.shape == (1, 12, 12)
 
 
@@ -112,7 +112,7 @@ def test_bytes_decide_and_a_wrong_name_is_noted(tmp_path: Path) -> None:
     picture(tmp_path / "a/plain", 2)
     scan = folder.scan(tmp_path)
     assert [r.form.codec for r in scan.records] == ["png", "jpeg"]
-    assert "1 files are JPEG, not PNG as their names say: a/really.png" in scan.notes
+    assert "1 file is JPEG, not PNG as its name says: a/really.png" in scan.notes
 
 
 def test_texts_and_hidden_files_are_left_aside_but_counted(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_names_that_are_not_text(tmp_path: Path) -> None:
     message.encode("utf-8")  # can be printed anywhere
 
 
-@pytest.mark.parametrize("name", ["with space", "=SUM(A1)", "-rf", "é", "a" * 65, "con", "x."])
-def test_class_names_must_be_folder_names(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["=SUM(A1)", "-rf", "a" * 65, "con", "x.", " x"])
+def test_what_is_no_class_is_refused(name: str, tmp_path: Path) -> None:
     assert "class names" in told(made(tmp_path, [f"{name}/1.png", "good/2.png"]))
 
 
@@ -209,7 +209,7 @@ def test_patients_in_file_names(tmp_path: Path) -> None:
     root = made(tmp_path, ["a/P01_L.png", "a/P01_R.png", "a/P02_L.png", "a/x.png"])
     scan = folder.scan(root, patient_regex=r"(P\d+)_")
     assert [r.patient for r in scan.records] == [patient_digest("P01")] * 2 + [patient_digest("P02"), None]
-    assert "--patient-regex finds no patient in 1 paths" in scan.notes
+    assert "--patient-regex finds no patient in 1 path" in scan.notes
     with pytest.raises(UsageError, match="patient-regex"):
         folder.scan(root, patient_regex="(")
 
