@@ -62,8 +62,9 @@ def found(training: Training, prepared: Prepared) -> RunSettings | None:
     settings = read_settings(folder)
     if settings.inputs != prepared.fingerprint:
         raise OtherPlan(
-            f"model: {folder.name}: was trained on other images, another --size or another --seed",
-            "Give the flags it was trained with, or leave --model out to train one.",
+            f"model: {folder.name}: was trained on other images, or on these with other flags{_patients(settings, prepared)}",
+            "Give the flags it was trained with (--patient-regex, --size, --fit, --window, --labels, --seed), or leave --model "
+            "out to train one.",
         )
     if training.model is not None:
         require_trained(folder)
@@ -90,3 +91,11 @@ def found_or_trained(training: Training, prepared: Prepared, device: torch.devic
     started = time.monotonic()
     settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
     return settings, time.monotonic() - started
+
+
+def _patients(settings: RunSettings, prepared: Prepared) -> str:
+    """What a forgotten --patient-regex gives away."""
+    if settings.patients_known == prepared.splits.patients_known:
+        return ""
+    then, now = ("knew", "are not known now") if settings.patients_known else ("did not know", "are known now")
+    return f": it {then} the patients, who {now} (--patient-regex)"

@@ -107,11 +107,12 @@ def scan(
     `decode` proves that every image can be decoded, and finds copies by their pixels; `limits` has the files looked at
     in processes of their own. MissingInput: no such folder, or nothing readable in it. BadInput: refused files, all
     listed (with `skip_bad` only when more than `max_skip` of the files are); names that cannot be classes; over 5 % of
-    the images under two labels, or blank.
+    the images under two labels, or blank. UsageError: a `patient_regex` that finds nobody.
     """
     ask = Ask(slices, label_tag, max_file_size, nan, voi, frames)
     settings = _settings(ask, labels, patient_regex, allow_synthetic, allow_burned_in)
     base, files, refused, notes = _files(root, labels)
+    _require_match(settings.pattern, files)
     records: list[Record] = []
     sights: dict[tuple[str, int | None], Sight] = {}
     groups: list[tuple[str, Record]] = []
@@ -194,6 +195,15 @@ def _settings(
         raise UsageError("--labels and --label-tag exclude each other", "Give one of them.")
     table = read_table(labels) if labels is not None else None
     return _Settings(ask, patient_pattern(patient_regex), table, allow_synthetic, allow_burned_in)
+
+
+def _require_match(pattern: re.Pattern[str] | None, files: list[str]) -> None:
+    """A pattern that finds nobody is a slip: without patients, what looks like a split by them is none."""
+    if pattern is not None and files and not any(patient_in(path, pattern) for path in files):
+        raise UsageError(
+            f"--patient-regex: {pattern.pattern!r} finds no patient in any path, such as {shown(files[0])}",
+            "Paths are looked at as they lie below the folder. Correct the expression, or leave it out.",
+        )
 
 
 def _files(root: Path, labels: Path | None) -> tuple[Path, list[str], list[Refused], list[str]]:

@@ -212,6 +212,10 @@ def test_patients_in_file_names(tmp_path: Path) -> None:
     assert "--patient-regex finds no patient in 1 path" in scan.notes
     with pytest.raises(UsageError, match="patient-regex"):
         folder.scan(root, patient_regex="(")
+    for nobody in ("(Q[0-9]+)_", "P()"):
+        with pytest.raises(UsageError, match=r"finds no patient in any path, such as a/P01_L\.png") as caught:
+            folder.scan(root, patient_regex=nobody)
+        assert caught.value.exit_code == 2
 
 
 def test_frames_are_a_choice(tmp_path: Path) -> None:
