@@ -15,7 +15,7 @@ from mgdm_cli.commands import options
 from mgdm_cli.commands.finding import Training, found, found_or_trained
 from mgdm_cli.commands.making import Work, carry_out, require_makeable, summary, write_records
 from mgdm_cli.commands.modelling import add_siblings, prepare, suited_scale
-from mgdm_cli.commands.reading import Source, reads_images
+from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
 from mgdm_cli.commands.wanted import (
     BALANCE,
     CANDIDATES,
@@ -66,7 +66,8 @@ def run(
     started = time.monotonic()
     make_deterministic()
     where = pick(device)
-    target = out if out is not None else source.data.with_name(source.data.resolve().name + "-synthetic")
+    target = out if out is not None else beside(source.data, "-synthetic")
+    refuse_inside(target, source.data)
     part = parse_shard(shard) if shard else (1, 1)
     stored_plan(target)  # refuses a folder that is not ours before any work
     training = Training(model, budget, seen, seed, flip, base)

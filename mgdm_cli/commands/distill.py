@@ -13,7 +13,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import known_scale, prepare, require_trained, same_threads, suited_scale
-from mgdm_cli.commands.reading import Source, reads_images
+from mgdm_cli.commands.reading import Source, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 
@@ -56,6 +56,7 @@ def run(
     from mgdm_cli.engine.run import read_settings
     from mgdm_cli.engine.scaling import UNMEASURED, Scale
 
+    refuse_inside(out, source.data)
     make_deterministic()
     where = pick(device)
     settings = read_settings(teacher)

@@ -11,7 +11,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import prepare, require_trained
-from mgdm_cli.commands.reading import Source, reads_images
+from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
 
@@ -53,15 +53,16 @@ def run(
     from mgdm_cli.commands.measuring import Question, find
     from mgdm_cli.data.files import canonical, make_dirs, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
-    from mgdm_cli.engine.judging import SEEN
+    from mgdm_cli.engine.judging import SEEN, images_of
 
     make_deterministic()
     where = pick(device)
-    target = out if out is not None else synthetic.with_name(synthetic.resolve().name + "-evaluation")
+    target = out if out is not None else beside(synthetic, "-evaluation")
     if dry_run and asked is None:
         raise UsageError("--dry-run: tells what --arms would cost", "Give --arms, or leave it out")
     if model is not None:
         require_trained(model)
+    refuse_inside(target, source.data, images_of(synthetic), *([] if test is None else [images_of(test)]))
     _refuse_foreign(target)
     prepared = prepare(source, seed=seed)
     maker = Maker(source, prepared, synthetic, target, model, where, seed)

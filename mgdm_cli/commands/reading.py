@@ -6,11 +6,13 @@ import functools
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.signatures import Command, signed
+from mgdm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from mgdm_cli.data.folder import Scan
@@ -63,6 +65,22 @@ def scanned(source: Source, **more: Any) -> Scan:
             "decode": True,
         }
         return scan(source.data, limits=Limits(), tell=lambda done, total: bar.advance(), **said | more)
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """The folder next to `folder` that is named like it, with `ending`; of "." and ".." by their true names."""
+    whole = folder.resolve()
+    return (whole if folder.name in ("", "..") else folder).with_name(whole.name + ending)
+
+
+def refuse_inside(out: Path, *folders: Path) -> None:
+    """Raises UsageError where `out` lies in a folder that is read: the next command would take what it holds for input."""
+    for folder in folders:
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"--out: {out.name}: lies in the input folder {folder.resolve().name}, which it would become a part of",
+                "Name a folder beside it.",
+            )
 
 
 def reads_images(*, but: Collection[str] = (), data: Any = options.Data) -> Callable[[Command], Command]:

@@ -11,7 +11,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import Length, foreseen, prepare, suited_scale, train_into
-from mgdm_cli.commands.reading import Source, reads_images
+from mgdm_cli.commands.reading import Source, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 
 SAVE_EVERY = "5m"
@@ -38,6 +38,7 @@ def run(
     from mgdm_cli.engine.run import GUIDE, JUDGE, SETTINGS
     from mgdm_cli.engine.weights import load
 
+    refuse_inside(out, source.data)
     make_deterministic()
     where = pick(device)
     prepared = prepare(source, seed=seed)

@@ -110,14 +110,19 @@ def judged(found: Judges, x0: Tensor) -> Array:
     return np.where(turn[:, None] == 0, both[0], both[1])
 
 
+def images_of(root: Path) -> Path:
+    """Where the images of a set lie: of an output folder of ours below it."""
+    inner = root / "images"
+    return inner if inner.is_dir() else root
+
+
 def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Record, ...], Scan]:
     """(records, scan) of another folder with the classes of `prepared`: sub-folders, in the same form of pixels.
 
     An output folder of `augment` is read through its images. Raises BadInput for classes or channels that differ.
     """
-    inner = root / "images"
     try:
-        found = scan(inner if inner.is_dir() else root, allow_synthetic=synthetic)
+        found = scan(images_of(root), allow_synthetic=synthetic)
     except MissingInput as error:
         raise MissingInput(error.message, "Check the path given to --synthetic, --test or --arms.") from error
     names = {folder_of(name): name for name in prepared.classes}  # our own folders are named by the class
