@@ -13,7 +13,7 @@ from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
+from mgdm_cli.errors import GATE, OK, PARTIAL, MgdmError, UsageError
 
 if TYPE_CHECKING:
     from mgdm_cli.commands.weighing import Asked
@@ -51,7 +51,7 @@ def run(
     from mgdm_cli.commands.documenting import document_of
     from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.commands.measuring import Question, find
-    from mgdm_cli.data.files import canonical, make_dirs, write_atomic
+    from mgdm_cli.data.files import canonical, make_dirs, missing_dirs, withdraw, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.judging import SEEN, images_of
 
@@ -71,9 +71,14 @@ def run(
         return weighing.estimate(task)
     question = Question(prepared, synthetic, test, target, where, seen or SEEN, alpha, seed, model, encoder)
     question.check()
+    made = missing_dirs(target)
     make_dirs(target)
-    utility = None if task is None else weighing.weigh(task)
-    found = replace(find(question), utility=utility)
+    try:
+        utility = None if task is None else weighing.weigh(task)
+        found = replace(find(question), utility=utility)
+    except MgdmError:
+        withdraw(made)
+        raise
     code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
     document = {**document_of(found), "exit_code": code}
     write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))

@@ -12,7 +12,7 @@ import typer
 from mgdm_cli.commands import options
 from mgdm_cli.commands.reading import LEARNING, Source, reads_images, scanned
 from mgdm_cli.console import Result, finish, plain
-from mgdm_cli.errors import BAD_INPUT, OK
+from mgdm_cli.errors import BAD_INPUT, OK, UsageError
 
 if TYPE_CHECKING:
     from mgdm_cli.data.folder import Scan
@@ -32,6 +32,8 @@ def run(source: Source, *, quick: bool = False, report: Path | None = None) -> R
     """
     from mgdm_cli.data import looking
 
+    if report is not None and not report.parent.is_dir():
+        raise UsageError(f"--report: {report.parent.name}: no such folder", "Make it, or name another file.")
     scan = scanned(source, skip_bad=True, max_skip=1.0, decode=not quick)
     intensity = None if quick else looking.intensity_of(scan)
     document = _document(source, scan, intensity)

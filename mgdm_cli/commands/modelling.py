@@ -192,12 +192,13 @@ def train_into(
     save_every: float = 300.0,
 ) -> RunSettings:
     """Begin or continue the run in `folder` until it is trained; returns its settings. Raises what `begun` raises."""
-    from mgdm_cli.data.files import Lock, make_dirs
+    from mgdm_cli.data.files import Lock, make_dirs, missing_dirs
     from mgdm_cli.engine.run import is_trained, write_settings
 
     begun(folder, prepared, length, flip=flip)
+    made = missing_dirs(folder)
     make_dirs(folder)
-    with Lock(folder / "lock"):
+    with Lock(folder / "lock", made=made):
         found = begun(folder, prepared, length, flip=flip)
         if found is not None:
             settings = found

@@ -22,6 +22,7 @@ from mgdm_cli.data.files import (
     fsync_dirs,
     io_failed,
     make_dirs,
+    missing_dirs,
     sha256_file,
     sha256_hex,
     write_all,
@@ -72,8 +73,9 @@ def reserve(root: Path) -> Lock:
 
     Raises OtherPlan (nothing touched), FolderInUse, IoFailed."""
     stored_plan(root)
+    made = missing_dirs(root / HOUSE / "tmp")
     fsync_dirs(make_dirs(root / HOUSE / "tmp"))
-    return Lock(root / LOCK)
+    return Lock(root / LOCK, made=made)
 
 
 def _must_match(root: Path, plan: Plan) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mgdm_cli.errors import FolderInUse, IoFailed
+from mgdm_cli.errors import FolderInUse, IoFailed, MgdmError
 
 CHECK_DIGITS = 16
 _HINT = "Nothing finished is lost: free the disk or mend the access, then give the same command again."
@@ -79,8 +79,8 @@ def fsync_dirs(folders: Iterable[Path]) -> None:
             os.close(fd)
 
 
-def make_dirs(folder: Path) -> set[Path]:
-    """Create `folder` and what is missing above it; the directories whose entries changed. Raises IoFailed."""
+def missing_dirs(folder: Path) -> tuple[Path, ...]:
+    """`folder` and what is missing above it, the deepest first: what `make_dirs` would create."""
     missing = []
     there = folder
     while not there.is_dir():
@@ -88,6 +88,24 @@ def make_dirs(folder: Path) -> set[Path]:
         if there.parent == there:
             break
         there = there.parent
+    return tuple(missing)
+
+
+def withdraw(made: Iterable[Path], lock: Path | None = None) -> None:
+    """Remove folders that were just made, the deepest first, where they hold nothing but each other and `lock`."""
+    made = tuple(made)
+    with contextlib.suppress(OSError):
+        inside = {entry for folder in made for entry in folder.iterdir()}
+        if made and inside <= {*made, lock}:
+            if lock is not None:
+                lock.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+
+
+def make_dirs(folder: Path) -> set[Path]:
+    """Create `folder` and what is missing above it; the directories whose entries changed. Raises IoFailed."""
+    missing = missing_dirs(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -158,9 +176,13 @@ def write_all(root: Path, files: Mapping[str, bytes], *, tmp: Path | None = None
 class Lock:
     """An exclusive lock on a file, held until `release`. The kernel frees it when the process dies, however it dies."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the lock. Raises FolderInUse when another process holds it, IoFailed where locks do not work."""
-        self.path = path
+    def __init__(self, path: Path, *, made: Iterable[Path] = ()) -> None:
+        """Take the lock. Raises FolderInUse when another process holds it, IoFailed where locks do not work.
+
+        `made`: folders that were made for it, the deepest first; a `with` block that ends in an error of a person's takes
+        them away again where nothing else came into them.
+        """
+        self.path, self._made = path, tuple(made)
         try:
             import fcntl
         except ImportError as error:
@@ -183,6 +205,9 @@ class Lock:
             raise IoFailed(
                 f"this file system cannot lock files ({error.strerror})", "Write to a local disk and copy the result."
             ) from error
+        if not path.exists() or not os.path.samestat(os.fstat(self._fd), path.stat()):  # its holder took it away
+            self.release()
+            raise FolderInUse("the output folder is in use by another run", "Wait for it, then try again.")
 
     def release(self) -> None:
         """Give the lock back; the file stays. Harmless when given back already."""
@@ -196,6 +221,8 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, (MgdmError, KeyboardInterrupt)):  # a bug leaves the folder, for its log
+            withdraw(self._made, self.path)
         self.release()
 
 

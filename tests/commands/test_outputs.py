@@ -8,7 +8,8 @@ import pytest
 
 from mgdm_cli.app import main
 from mgdm_cli.commands.reading import Source, beside
-from tests.tiny import one_thread, tiny_set
+from mgdm_cli.data.phantom_set import write_set
+from tests.tiny import COUNTS, one_thread, tiny_set
 
 __all__ = ["one_thread"]
 
@@ -51,3 +52,43 @@ def test_the_pages_of_evaluate_lie_in_no_folder_of_images(source: Source, tmp_pa
     words = ["evaluate", "--real", str(source.data), "--synthetic", str(tmp_path / "made")]
     assert main([*words, "-o", str(tmp_path / "made/images/page")]) == 2
     assert main([*words, "--test", str(tmp_path), "-o", str(tmp_path / "page")]) == 2
+
+
+def test_what_failed_leaves_nothing(
+    source: Source,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = tmp_path_factory.mktemp("test")
+    write_set(new, counts=dict.fromkeys(COUNTS, 2), size=32, form="png8", seed=9)
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    data = ["--data", str(source.data), "--base", "none"]
+    assert main(["train", *data, "-o", str(tmp_path / "runs/r"), "--budget", "1s"]) == 4
+    assert "too short" in capfd.readouterr().err
+    assert main(["augment", *data, "--n", "4", "-o", str(tmp_path / "deep/out"), "--budget", "1s"]) == 4
+    assert main(["augment", *data, "--n", "4", "-o", str(tmp_path / "out")]) == 4
+    words = [
+        "evaluate",
+        "--real",
+        str(source.data),
+        "--synthetic",
+        str(source.data),
+        "--arms",
+        "gen",
+        "--test",
+        str(new),
+    ]
+    assert main([*words, "-o", str(tmp_path / "page")]) == 4
+    assert names(tmp_path) == []
+
+
+def test_a_report_goes_into_a_folder_that_is_there(
+    source: Source, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["inspect", "--data", str(source.data), "--quick", "--report"]
+    assert main([*words, str(tmp_path / "nowhere/x.json")]) == 2
+    assert "nowhere: no such folder" in capfd.readouterr().err
+    assert names(tmp_path) == []
+    assert main([*words, str(tmp_path / "x.json")]) == 0

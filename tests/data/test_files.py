@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from mgdm_cli.data import files
-from mgdm_cli.data.files import Journal, Lock, canonical, holds_other, make_dirs, write_all, write_atomic
-from mgdm_cli.errors import FolderInUse, IoFailed
+from mgdm_cli.data.files import Journal, Lock, canonical, holds_other, make_dirs, missing_dirs, write_all, write_atomic
+from mgdm_cli.errors import BadInput, FolderInUse, IoFailed
 
 
 def test_canonical_json_is_one_text_for_one_value() -> None:
@@ -126,6 +127,42 @@ def test_a_lock_is_exclusive_and_ends_with_its_process(tmp_path: Path) -> None:
         other.communicate()
     with Lock(tmp_path / "lock"):
         pass
+
+
+def test_a_failure_takes_away_what_was_made_for_a_lock_and_is_empty(tmp_path: Path) -> None:
+    def failed(error: BaseException, *files: str) -> list[str]:
+        folder = tmp_path / "a/b"
+        made = missing_dirs(folder)
+        make_dirs(folder)
+        with pytest.raises(type(error)), Lock(folder / "lock", made=made):  # noqa: PT012
+            for name in files:
+                (folder / name).write_text("kept")
+            raise error
+        found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        return found
+
+    assert missing_dirs(tmp_path / "a/b") == (tmp_path / "a/b", tmp_path / "a")
+    assert failed(BadInput("no")) == []
+    assert failed(KeyboardInterrupt()) == []
+    assert failed(BadInput("no"), "weights") == ["a", "a/b", "a/b/lock", "a/b/weights"]
+    assert failed(RuntimeError("a bug")) == ["a", "a/b", "a/b/lock"]
+    (tmp_path / "a/b").mkdir(parents=True)  # which was there before
+    assert failed(BadInput("no")) == ["a", "a/b", "a/b/lock"]
+
+
+def test_a_lock_whose_file_was_taken_away_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    took = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        (tmp_path / "lock").unlink()
+        took(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FolderInUse):
+        Lock(tmp_path / "lock")
 
 
 def test_a_lock_says_where_locks_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
