@@ -205,8 +205,9 @@ def train_into(
         else:
             settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
             seconds = pace.seconds(settings.train.seen, settings.classifier_seen)
+            origin = settings.base or "scratch" + _no_base(prepared, settings, length)
             console.say(
-                f"training from {settings.base or 'scratch'}: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, "
+                f"training from {origin}: {settings.train.seen} images seen at {pace.denoiser:.0f} a second, "
                 f"about {console.clock_text(seconds)}"
             )
             write_settings(folder, settings)
@@ -214,6 +215,17 @@ def train_into(
             with same_threads(settings):
                 _drain(folder, prepared, settings, device, save_every)
     return settings
+
+
+def _no_base(prepared: Prepared, settings: RunSettings, length: Length) -> str:
+    """Why a training that might have begun with a base does not."""
+    from mgdm_cli.engine import bases, sizing
+
+    if length.base != "auto":
+        return ""
+    if settings.process != sizing.BASE_PROCESS:
+        return f" (no base fits: process {settings.process})"
+    return f" (no base fits: {bases.why_none(settings.unet, prepared.frame.net_size)})"
 
 
 def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> None:

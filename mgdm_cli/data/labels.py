@@ -163,7 +163,8 @@ def _rows(reader: csv.DictReader[str], name: str) -> dict[str, Row]:
         path = _inside(line[path_column] or "")
         if path is None or path in rows:
             wrong.append(
-                f"line {reader.line_num}: " + ("path leaves the folder" if path is None else "path stands twice")
+                f"line {reader.line_num}: "
+                + ("path leaves the folder" if path is None else f"{shown(path)} stands twice")
             )
             continue
         values = {
@@ -177,7 +178,10 @@ def _rows(reader: csv.DictReader[str], name: str) -> dict[str, Row]:
             continue
         rows[path] = Row(values["label"], values.get("patient"), SPLITS[split.casefold()] if split else None)
     if wrong:
-        raise BadInput(f"label table: {name}: " + "; ".join(wrong[:8]), f"{len(wrong)} lines to correct.")
+        raise BadInput(
+            f"label table: {name}: " + "; ".join(wrong[:8]),
+            f"{len(wrong)} line{'' if len(wrong) == 1 else 's'} to correct.",
+        )
     return rows
 
 

@@ -73,15 +73,36 @@ def fitting(unet: UNetSettings, size: tuple[int, int]) -> Base | None:
     return None
 
 
+def why_none(unet: UNetSettings, size: tuple[int, int]) -> str:
+    """Why `fitting` finds nothing, in a few words: "size 32"."""
+    alike = [base for base in listing() if base.unet.channels == unet.channels]
+    if not alike:
+        return f"{unet.channels} channel{'s' * (unet.channels > 1)}" if listing() else "there is none"
+    # patch follows from the size, which is what a person knows
+    if any(_alike(replace(base.unet, patch=unet.patch), unet) for base in alike):
+        return f"size {size[0]}" if size[0] == size[1] else f"size {size[0]}x{size[1]}"
+    name, _, ours = _first_other(alike[0], unet)
+    return f"{name} {ours}"
+
+
+def _first_other(base: Base, unet: UNetSettings) -> tuple[str, Any, Any]:
+    """(name, the base's, this net's) of the first setting in which two nets are not alike."""
+    theirs, ours = (asdict(replace(net, classes=0, dropout=0.0)) for net in (base.unet, unet))
+    name = next(key for key in theirs if theirs[key] != ours[key])
+    return name, theirs[name], ours[name]
+
+
 def require_fit(base: Base, unet: UNetSettings) -> None:
     """Raises UsageError where the base's net is another one."""
     if not _alike(base.unet, unet):
-        theirs, ours = asdict(replace(base.unet, classes=0)), asdict(replace(unet, classes=0))
-        other = next(key for key in theirs if theirs[key] != ours[key])
-        raise UsageError(
-            f"--base {base.name}: its {other} is {theirs[other]}, this set's net needs {ours[other]}",
-            "Choose another base, or --base none.",
-        )
+        name, theirs, ours = _first_other(base, unet)
+        said = f"its {name} is {theirs}, this set's net needs {ours}"
+        if name == "channels":
+            kinds = {1: "grey images", 3: "colour images"}
+            said = f"learnt from {kinds.get(theirs, theirs)}, these are {kinds.get(ours, ours)}"
+        elif name == "patch":
+            said = f"learnt from images of {base.size} pixels, these have another size"
+        raise UsageError(f"--base {base.name}: {said}", "Choose another base, or --base none.")
 
 
 def start_from(net: nn.Module, base: Base, sha256: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,21 @@ def test_a_report_goes_into_a_folder_that_is_there(
     assert "nowhere: no such folder" in capfd.readouterr().err
     assert names(tmp_path) == []
     assert main([*words, str(tmp_path / "x.json")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((), "scratch (no base fits: size 32)"),
+        (("--base", "none"), "scratch"),
+        (("--process", "flow"), "process flow)"),
+    ],
+    ids=["size", "none", "process"],
+)
+def test_a_training_from_scratch_says_why(flags: tuple[str, ...], told: str, source: Source, tmp_path: Path) -> None:
+    words = ["train", "--data", str(source.data), "-o", str(tmp_path / "run"), "--seen", "64", *flags]
+    with subprocess.Popen([sys.executable, "-m", "mgdm_cli", *words], stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        line = next((line for line in child.stderr if line.startswith("training from ")), "")
+        child.kill()
+    assert f"{told}: 64 images seen" in line

@@ -148,7 +148,7 @@ ROWS = [
     Row("label missing", unlabelled, "not usable: 1 image without a label: alone.png. Put images in a sub-folder per class"),
     Row("row missing", table("path,label\na/good0.png,x\n"), "a/good1.png: has no row in the label table", 65, LABELS),
     Row("image missing", table("path,label\na/good0.png,x\na/good1.png,y\ngone.png,x\n"), "gone.png: stands in the", 65, LABELS),
-    Row("row that stands twice", table("path,label\na/good0.png,x\na/good0.png,y\n"), "line 3: path stands twice", 65, LABELS),
+    Row("row that stands twice", table("path,label\na/good0.png,x\na/good0.png,y\n"), "good0.png stands twice. 1 line", 65, LABELS),
     Row("table that leaves", table("path,label\n../x.png,x\n"), "line 2: path leaves the folder", 65, LABELS),
     Row("table with an absolute path", table("path,label\n/etc/passwd,x\n"), "path leaves the folder", 65, LABELS),
     Row("label that climbs", table("path,label\na/good0.png,../x\na/good1.png,y\n"), "class names: '../x'", 65, LABELS),

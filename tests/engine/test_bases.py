@@ -59,11 +59,23 @@ def test_a_base_fits_nets_that_differ_in_classes_and_dropout_alone() -> None:
 
 
 def test_a_base_that_was_named_says_why_it_does_not_fit() -> None:
-    with pytest.raises(UsageError, match=r"channels is 3.*needs 1"):
+    with pytest.raises(UsageError, match="learnt from colour images, these are grey images"):
         bases.require_fit(bases.named("small-32"), replace(SMALL, channels=1))
+    with pytest.raises(UsageError, match="its width is 8, this set's net needs 16"):
+        bases.require_fit(bases.named("small-32"), replace(SMALL, width=16))
     with pytest.raises(UsageError, match="not known") as caught:
         bases.named("large-512")
     assert "small-32" in str(caught.value.hint)
+
+
+def test_where_no_base_fits_it_says_why_in_a_few_words(shelf: Path) -> None:
+    assert bases.why_none(replace(SMALL, channels=1), (32, 32)) == "1 channel"
+    assert bases.why_none(SMALL, (128, 128)) == "size 128"
+    assert bases.why_none(replace(SMALL, patch=2), (64, 72)) == "size 64x72"
+    assert bases.why_none(replace(SMALL, width=16), (32, 32)) == "width 16"
+    (shelf / "small-32.safetensors").unlink()
+    bases.listing.cache_clear()
+    assert bases.why_none(SMALL, (32, 32)) == "there is none"
 
 
 def run_settings(tmp_path: Path) -> tuple[object, RunSettings]:
