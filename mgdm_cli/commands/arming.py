@@ -85,7 +85,7 @@ class Maker:
     def seconds(self, name: str, counts: Mapping[str, int]) -> float:
         """What making the arm would take, from measured steps. Raises NeedsTraining."""
         from mgdm_cli.commands.estimating import estimate
-        from mgdm_cli.data.plan import allot
+        from mgdm_cli.data.allotment import allot
 
         wanted = self._wanted(name, counts)
         allotment = allot(

@@ -30,8 +30,8 @@ from mgdm_cli.errors import PARTIAL
 if TYPE_CHECKING:
     import torch
 
+    from mgdm_cli.data.allotment import Allotment
     from mgdm_cli.data.dataset import Dataset
-    from mgdm_cli.data.plan import Allotment
     from mgdm_cli.engine.generation import Works
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
@@ -57,9 +57,10 @@ def run(
     flags: Mapping[str, Any] | None = None,
 ) -> Result:
     """Carry out the main job; the same call continues one that was stopped. `flags` go to config.resolved.toml."""
+    from mgdm_cli.data.allotment import allot
     from mgdm_cli.data.codecs import output_form
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
-    from mgdm_cli.data.plan import allot, parse_shard
+    from mgdm_cli.data.plan import parse_shard
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.planning import input_rows
 
@@ -97,12 +98,11 @@ def run(
         with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
             work = carry_out(works, dataset)
             dataset.finish()
-            short = dataset.short()
-            spent = time.monotonic() - started
-            document = summary(dataset, work, trained=trained, seconds=spent, code=PARTIAL if short else 0)
+            code = PARTIAL if dataset.short() else 0
+            document = summary(dataset, work, trained=trained, seconds=time.monotonic() - started, code=code)
             _page(dataset, works, prepared if real_images else None, document)
             write_records(dataset, document, flags or {})
-            return Result(document, _lines(dataset, work, document), PARTIAL if short else 0)
+            return Result(document, _lines(dataset, work, document), code)
 
 
 def _works(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mgdm_cli.commands.finding import Training
     from mgdm_cli.commands.wanted import Wanted
-    from mgdm_cli.data.plan import Allotment
+    from mgdm_cli.data.allotment import Allotment
     from mgdm_cli.engine.preparing import Prepared
 
 PASSING = 0.6  # share of candidates that pass the gates, for want of a better guess

@@ -42,8 +42,9 @@ def run(
     `flags` go to config.resolved.toml.
     """
     from mgdm_cli.commands.making import carry_out, summary, write_records
+    from mgdm_cli.data.allotment import allot
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
-    from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Statement, allot
+    from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Statement
     from mgdm_cli.engine import sizing
     from mgdm_cli.engine.decoding import cost
     from mgdm_cli.engine.device import make_deterministic, pick
@@ -61,7 +62,7 @@ def run(
             f"--labels: {labels!r} is not class=count",
             "For example --labels " + quote(",".join(f"{c}=16" for c in settings.classes)),
         )
-    allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True)
+    allotment = allot(settings.counts, None, labels, max_per_real=1e9, force_small=True, flag="--labels")
     if scale is not None:
         suits = Scale(scale, SCALE_BETWEEN)
     else:  # what was measured is the scale of cfg

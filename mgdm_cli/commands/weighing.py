@@ -265,7 +265,7 @@ def _arms(
     """
     import numpy as np
 
-    from mgdm_cli.data.plan import one_sided
+    from mgdm_cli.data.allotment import one_sided
     from mgdm_cli.engine import judging, utility
 
     maker, asked, prepared, seed = task.maker, task.asked, task.maker.prepared, task.maker.seed

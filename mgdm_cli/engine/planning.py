@@ -15,10 +15,11 @@ import torch
 from pydantic import JsonValue
 
 from mgdm_cli import __version__
+from mgdm_cli.data.allotment import Allotment
 from mgdm_cli.data.codecs import output_form, suffix
 from mgdm_cli.data.folder import learnt
 from mgdm_cli.data.manifest import InputRow
-from mgdm_cli.data.plan import LOT, Allotment, Filters, Machine, Models, Plan, Recipe, Statement, cut
+from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Statement, cut
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
 from mgdm_cli.diffusion.samplers import MOST, SAMPLERS

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import mgdm_cli.data.dataset
+from mgdm_cli.data.allotment import allot
 from mgdm_cli.data.dataset import Dataset, picture_path
 from mgdm_cli.data.files import sha256_hex
 from mgdm_cli.data.image import Form
 from mgdm_cli.data.manifest import Entry, InputRow, Measures, Rejected
-from mgdm_cli.data.plan import Lot, Machine, Models, Plan, Recipe, allot, block_name, cut
+from mgdm_cli.data.plan import Lot, Machine, Models, Plan, Recipe, block_name, cut
 from mgdm_cli.errors import IO_FAILED, IoFailed
 
 REAL = {"adipose": 40, "b-2": 20, "b-10": 12}
