@@ -39,7 +39,7 @@ def notes(
         found.append(f"{leaks} images stood in train and in val or test: they are kept outside train")
     if conflicts:
         stand = "image stands" if len(conflicts) == 1 else "images stand"
-        found.append(f"{len(conflicts)} {stand} under two labels and were left out of every class")
+        found.append(f"{len(conflicts)} {stand} under two labels, left out of every class")
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled and classes:
         found.append(f"{several(len(unlabelled), 'image')} without a label: {some(unlabelled)}")
