@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cost import whole
-from benchmarks.distances import add_source
+from benchmarks.distances import add_source, keep
 
 
 def spread(values: Sequence[float]) -> list[float]:
@@ -55,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found["rows"][guidance] = row
         sys.stdout.write(f"{guidance}: {json.dumps(row)}\n")
         sys.stdout.flush()
-    path = Path(__file__).parent / "results" / f"end_to_end_{asked.data.name}.json"
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(f"end_to_end_{asked.data.name}", found)
     return 0
 
 

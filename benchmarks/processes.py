@@ -13,7 +13,6 @@ trains only what is missing.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, source_of, told
+from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, keep, source_of, told
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.process import PROCESSES
@@ -151,9 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows[process] |= {"curve": header["curve"], "training_seconds": header["seconds"]}
         sys.stdout.write(f"{process:16s} {header['seconds']} s of training; error by images seen {header['curve']}\n")
     document = {"set": asked.data.name, "seen": asked.seen, "threads": torch.get_num_threads(), "rows": rows}
-    path = Path(__file__).parent / "results" / f"processes_{asked.data.name}.json"
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(f"processes_{asked.data.name}", document)
     return 0
 
 

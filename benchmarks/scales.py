@@ -9,13 +9,12 @@ by the guide's features; the distances here are taken in those of a judge of `mg
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.distances import CPU, add_source, gauge, source_of, told
+from benchmarks.distances import CPU, add_source, gauge, keep, source_of, told
 from benchmarks.distill import Arm, drawn
 from mgdm_cli.commands.modelling import suited_scale
 from mgdm_cli.commands.wanted import SAMPLER, STEPS
@@ -54,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"{mark} {scale:3g} in {between}: {told(row)}, {row['evaluations']:.1f} evaluations\n")
         sys.stdout.flush()
     document = {"set": asked.data.name, "sampler": SAMPLER, "steps": STEPS, "rows": rows}
-    path = Path(__file__).parent / "results" / f"scales_{asked.data.name}.json"
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(f"scales_{asked.data.name}", document)
     return 0
 
 

@@ -12,7 +12,6 @@ ones. The features, and the share of images whose class is seen, come from the t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.distances import CPU, Gauge, add_source, gauge, source_of, told
+from benchmarks.distances import CPU, Gauge, add_source, gauge, keep, source_of, told
 from mgdm_cli.commands.wanted import SCALE, STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.engine.decoding import make_block
@@ -83,10 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         head = f"{name:12s} base {line['base']}, {line['seen']} seen: holdout loss {line['holdout_loss']}"
         sys.stdout.write(f"{head}, {told(line)}\n")
         sys.stdout.flush()
-    path = Path(__file__).parent / "results" / f"tuning_{asked.data.name}.json"
     document = {"set": asked.data.name, "scale": asked.scale, "steps": asked.steps, "runs": rows}
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(f"tuning_{asked.data.name}", document)
     return 0
 
 
