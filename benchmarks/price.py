@@ -8,6 +8,7 @@ the classifier's entropy: 750 U-Net evaluations and 500 classifier gradients. Bo
 same label gate, and are judged by the same three outside classifiers (trained on the real training split): share that sees the class asked
 for, and rise of their entropy over the same image before its disturbance. The kernel distance (unbiased, so that few images will do) is
 taken in the first judge's features, to held-out real images, as many of each class. The arms take turns, block by block.
+With `--student` a distilled student of the model stands there as a third arm.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from mgdm_cli.engine.device import bf16, make_deterministic, pick
 from mgdm_cli.engine.judging import features_of
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.run import load_parts, read_settings
+from mgdm_cli.engine.student import SAMPLER
 from mgdm_cli.metrics.fidelity import kernel_distance, with_interval
 from mgdm_cli.metrics.labels import wilson
 
@@ -90,6 +92,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     add_source(parser, judges=False)
+    parser.add_argument("--student", type=Path, help="a student that mgdm distill made of the model")
     parser.add_argument("--per-class", type=int, default=8, help="candidates of the published recipe for each class")
     parser.add_argument("--more", type=int, default=4, help="times as many candidates of ours, which are cheap")
     parser.add_argument("--strength", type=float, default=STRENGTH)
@@ -114,19 +117,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         process=settings.process, sampler="dpmpp_2m", steps=STEPS, scale=asked.scale, scale_between=SCALE_BETWEEN,
         guidance="uncertainty", strength=asked.strength, between=BETWEEN,
     )  # fmt: skip
-    rows: dict[str, list[dict[str, Any]]] = {"mgdm": [], "published": []}
+    cheap = {"mgdm": (parts, ours)}
+    if asked.student is not None:
+        own = read_settings(asked.student)
+        assert own.student is not None
+        theirs = ours.model_copy(update={"sampler": SAMPLER, "steps": own.student.steps})
+        cheap["student"] = load_parts(asked.student, own, torch.device("cpu"))[0], theirs
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*cheap, "published")}
     for class_index in range(len(settings.classes)):
         for turn in range(max(asked.per_class // BLOCK, 1)):
-            for more in range(asked.more):
+            for more, (name, (mine, recipe)) in itertools.product(range(asked.more), cheap.items()):
                 started = time.perf_counter()
                 made = make_block(
-                    parts, ours, run_seed=1, lot=class_index, attempt=turn * asked.more + more, block=BLOCK,
+                    mine, recipe, run_seed=1, lot=class_index, attempt=turn * asked.more + more, block=BLOCK,
                     class_index=class_index,
                 )  # fmt: skip
                 spent = time.perf_counter() - started
                 kept = [row not in made.hopeless for row in range(BLOCK)]
                 before = made.after if made.before is None else made.before
-                rows["mgdm"].append(_row(parts, nets, before, made.after, made.count, spent, class_index, kept))
+                rows[name].append(_row(mine, nets, before, made.after, made.count, spent, class_index, kept))
             seeds = [seed_of(2, class_index, turn, row) for row in range(BLOCK)]
             started = time.perf_counter()
             before, after, count = published(parts, asked.published_strength or asked.strength, seeds, class_index)
@@ -148,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "arms": {name: _summary(blocks, real, patients) for name, blocks in rows.items()},
     }
     per = {name: arm["seconds_per_accepted"] for name, arm in document["arms"].items()}
-    document["times_dearer"] = round(per["published"] / per["mgdm"], 1) if per["mgdm"] else None
+    document["times_dearer"] = {name: round(per["published"] / per[name], 1) for name in cheap if per[name]}
     path = Path(__file__).parent / "results" / f"price_{asked.data.name}.json"
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     sys.stdout.write(json.dumps(document, indent=1) + f"\nwritten: {path}\n")
