@@ -3,12 +3,13 @@
     python -m benchmarks.utility --data ../shared/data/busi_128 --size 64 --budget 30m --n 300 --out /tmp/busi-utility
 
 One model makes the same plan in several ways: plain (`gen`), by seed selection (`select`), by the two-stage uncertainty guidance
-(`guided`) and by the published recipe (`published`: the entropy of the noisy picture, one classifier, no filter). Then
-`mgdm evaluate --arms` trains the nets on real images with a balanced sampler (`real`), with duplicates (`dup`), with classical
-augmentation (`classical`) and with each of the four, at equal steps and equal numbers of images, and tests on real images that no
-model, guide, filter or calibration saw: the set's own test split, or a fifth of the patients that is set aside first.
-Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json, with the
-scale of guidance in its name where one is given.
+(`guided`) and by the published recipe (`published`: the entropy of the noisy picture, one classifier, no filter). With `--student` a
+student of the model makes it too, plain (`student`) and guided (`student-guided`). Then `mgdm evaluate --arms` trains the nets on real
+images with a balanced sampler (`real`), with duplicates (`dup`), with classical augmentation (`classical`) and with each of these, at
+equal steps and equal numbers of images, and tests on real images that no model, guide, filter or calibration saw: the set's own test
+split, or a fifth of the patients that is set aside first.
+Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json, with
+the scale of guidance in its name where one is given.
 """
 
 from __future__ import annotations
@@ -74,8 +75,7 @@ def shown(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the arms, train the table, write it, print it."""
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size")
@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--balance", default=BALANCE, help="of the plan: equal, or fill, which raises the smallest classes first"
     )
     parser.add_argument("--model", type=Path, help="a trained run; else one is trained within --budget")
+    parser.add_argument("--student", type=Path, help="what mgdm distill made of the model: its images are arms too")
     parser.add_argument("--budget", default="30m", help="of the training of the model")
     parser.add_argument("--seen", type=int, help="length of that training in images, instead of --budget")
     parser.add_argument("--base", default="auto", help="none where the base model has learnt from this very set")
@@ -98,19 +99,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="trainings of nets at once, on a CPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args(arguments)
-    source = with_test(asked.data, asked.out, size=asked.size, patient_regex=asked.patient_regex, seed=0)
+    return parser.parse_args(arguments)
+
+
+def synthetic(asked: argparse.Namespace, source: Source) -> dict[str, Path]:
+    """The folders of synthetic images by the names of their arms, made where they are not yet."""
     made = {name: asked.out / name for name in asked.made.split(",")}
+    training = {"budget": None if asked.seen else asked.budget, "seen": asked.seen, "base": asked.base}
     for name, folder in made.items():
         wanted = Wanted(asked.n, balance=asked.balance, scale=asked.scale, **{"strength": asked.strength, **MADE[name]})
-        augment.run(
-            source, wanted, out=folder, model=asked.model, budget=None if asked.seen else asked.budget, seen=asked.seen,
-            base=asked.base,
-            device=asked.device,
-        )  # fmt: skip
+        augment.run(source, wanted, out=folder, model=asked.model, device=asked.device, **training)
+    if asked.student is not None:
+        for name, guidance in (("student", "cfg"), ("student-guided", "uncertainty")):
+            made[name] = asked.out / name
+            wanted = Wanted(asked.n, balance=asked.balance, guidance=guidance)
+            augment.run(source, wanted, out=made[name], model=asked.student, device=asked.device)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the arms, train the table, write it, print it."""
+    asked = _asked(arguments)
+    source = with_test(asked.data, asked.out, size=asked.size, patient_regex=asked.patient_regex, seed=0)
+    made = synthetic(asked, source)
     arms = ",".join((*CONTROLS, *(f"{name}={folder}" for name, folder in made.items())))
     table = Asked.of(arms, asked.nets, asked.seeds, asked.net_steps, seconds_of(asked.table_budget), asked.jobs)
-    last = list(made)[-1]
+    last = asked.made.split(",")[-1]
     done = evaluate.run(
         source, made[last], out=asked.out / "evaluation", model=asked.model, device=asked.device, asked=table
     )

@@ -106,7 +106,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Weighed:
-    """The table. `gains` has every folder's arm, and every control, against `real`; then folders against the controls."""
+    """The table. `gains` has every folder's arm, and every control, against `real`; then folders against the controls, and
+    the later folders against the first: whether guidance adds to plain images, say."""
 
     rows: tuple[Row, ...]
     gains: tuple[Gain, ...]
@@ -153,11 +154,12 @@ def weigh(task: Weighing) -> Weighed:
     found, nets = table.found()
     label = np.asarray(bench.test.label.cpu().numpy())
     ordered = _ordered(asked, prepared)
+    made = [arm.name for arm in arms if arm.made]
+    pairs = [(arm.name, c) for c in asked.controls for arm in arms if arm.name != c and (arm.made or c == "real")]
     gains = [
-        gain(arm.name, control, found[arm.name], found[control], label, nets, patients=patients, seed=task.maker.seed)
-        for control in asked.controls
-        for arm in arms
-        if found and arm.name != control and (arm.made or control == "real")
+        gain(arm, against, found[arm], found[against], label, nets, patients=patients, seed=task.maker.seed)
+        for arm, against in [*pairs, *((later, made[0]) for later in made[1:])]
+        if found
     ]
     rows = tuple(
         Row(

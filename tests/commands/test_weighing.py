@@ -67,6 +67,7 @@ def test_arms_add_equally_many_images_and_the_table_is_kept(folder: Path, prepar
     assert [(g.arm, g.against) for g in found.gains] == [
         *((name, "real") for name in ("dup", "classical", "synthetic", "plain")),
         *((name, control) for control in ("dup", "classical") for name in ("synthetic", "plain")),
+        ("plain", "synthetic"),
     ]
     assert len(verdicts_of(found)) == 2
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
