@@ -25,7 +25,7 @@ from mgdm_cli.commands.wanted import (
     Wanted,
 )
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import PARTIAL
+from mgdm_cli.errors import PARTIAL, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -316,14 +316,14 @@ def command(
     real = source == "real"
     if real:
         sampler, scale = sampler or FROM_REAL[0], FROM_REAL[1] if scale is None else scale
-    if strength is None:  # a pull from noise leaves a real image a copy of itself
-        strength = FROM_REAL[2] if real else STRENGTH
+    _refuse_unpulled(guidance, {"--strength": strength is not None, "--on": on != "x"})
     flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real")}
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
         guidance=guidance,
-        strength=strength,
+        # a pull from noise leaves a real image a copy of itself
+        strength=(FROM_REAL[2] if real else STRENGTH) if strength is None else strength,
         mode=mode,
         candidates=candidates,
         balance=balance,
@@ -359,3 +359,15 @@ def command(
             flags=flags,
         )
     )
+
+
+def _refuse_unpulled(guidance: str, given: dict[str, bool]) -> None:
+    """Raises UsageError for flags of a pull where nothing pulls: passed over in silence they would seem to be obeyed."""
+    from mgdm_cli.engine.decoding import UNSTAGED
+
+    for flag, said in given.items():
+        if said and guidance in UNSTAGED:
+            raise UsageError(
+                f"{flag}: with --guidance {guidance} no classifier pulls",
+                "Leave it out, or use --guidance uncertainty.",
+            )

@@ -27,35 +27,47 @@ def recipe_by(
     siblings: Sequence[str] = (),
 ) -> Recipe:
     """How an image is made from its seed, by these flags."""
-    from mgdm_cli.data.plan import Filters
-    from mgdm_cli.engine.planning import drawing_of, recipe_of
+    from mgdm_cli.engine.planning import recipe_of
 
-    drawn = drawing_of(settings, wanted.sampler, wanted.steps, wanted.scale, usual=wanted.usual)
-    alpha = wanted.copy_alpha if wanted.filters else None
+    said, steps = _said(settings, wanted, scale=wanted.scale, threshold=threshold)
     return recipe_of(
         settings,
-        guidance=wanted.guidance,
-        strength=wanted.strength,
-        mode=wanted.mode,
+        **said,
+        steps=steps,
         candidates=wanted.candidates,
-        sampler=drawn.sampler,
-        steps=drawn.steps,
-        scale=drawn.scale,
         between=wanted.between,
         scale_between=wanted.scale_between,
-        knobs=dict(wanted.knobs),
         temperature=temperature,
         on=wanted.on,
-        depth=wanted.depth,
         siblings=siblings,
-        filters=Filters(label=wanted.filters, copy_alpha=alpha, copy_threshold=threshold),
     )
+
+
+def _said(
+    settings: RunSettings | None, wanted: Wanted, *, scale: float | None, threshold: float | None = None
+) -> tuple[dict[str, Any], int]:
+    """(what these flags say of a recipe and `require_recipe` looks at, steps)."""
+    from mgdm_cli.data.plan import Filters
+    from mgdm_cli.engine.planning import drawing_of
+
+    drawn = drawing_of(settings, wanted.sampler, wanted.steps, scale, usual=wanted.usual)
+    alpha = wanted.copy_alpha if wanted.filters else None
+    said = {
+        "guidance": wanted.guidance,
+        "strength": wanted.strength,
+        "mode": wanted.mode,
+        "sampler": drawn.sampler,
+        "scale": drawn.scale,
+        "knobs": dict(wanted.knobs),
+        "filters": Filters(label=wanted.filters, copy_alpha=alpha, copy_threshold=threshold),
+        "depth": wanted.depth,
+    }
+    return said, drawn.steps
 
 
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
-    from mgdm_cli.data.plan import Filters
-    from mgdm_cli.engine.planning import drawing_of, require_finite, require_recipe
+    from mgdm_cli.engine.planning import require_finite, require_recipe
 
     numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
     for flag, value in numbers.items():
@@ -72,18 +84,8 @@ def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
             "Leave --on out.",
         )
     measured = wanted.scale is None and wanted.depth is None  # a scale that is yet to be found suits whatever it is
-    drawn = drawing_of(settings, wanted.sampler, wanted.steps, 1.0 if measured else wanted.scale, usual=wanted.usual)
-    require_recipe(
-        settings,
-        guidance=wanted.guidance,
-        strength=wanted.strength,
-        mode=wanted.mode,
-        sampler=drawn.sampler,
-        scale=drawn.scale,
-        knobs=dict(wanted.knobs),
-        filters=Filters(label=wanted.filters, copy_alpha=wanted.copy_alpha if wanted.filters else None),
-        depth=wanted.depth,
-    )
+    said, _ = _said(settings, wanted, scale=1.0 if measured else wanted.scale)
+    require_recipe(settings, **said)
 
 
 @dataclass

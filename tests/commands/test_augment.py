@@ -381,6 +381,17 @@ def test_what_cannot_be_made_is_refused_before_a_training(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["--strength", "0.1"], ["--on", "x0"]])
+@pytest.mark.parametrize("guidance", ["cfg", "none"])
+def test_flags_of_a_pull_are_refused_where_nothing_pulls(
+    ground: tuple[Source, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], guidance: str, words: list[str]
+) -> None:
+    out = tmp_path / "out"
+    assert app.main(["augment", "-d", str(ground[0].data), "-o", str(out), "--guidance", guidance, *words]) == 2
+    assert words[0] in capfd.readouterr().err
+    assert not out.exists()
+
+
 def test_the_guides_siblings_are_trained_once_and_belong_to_the_plan(
     ground: tuple[Source, Path], tmp_path: Path
 ) -> None:
