@@ -44,9 +44,9 @@ def run(out: Path, *, regenerate: int = 0, remake: Remake | None = None) -> Resu
         from mgdm_cli.data.files import sha256_hex
 
         other = elsewhere(verdict.plan)
-        why = f", on another machine than made it ({other})" if other else ""
+        why = f", by other means than made it ({other})" if other else ""
         if other:
-            notes = (*notes, f"made on another machine ({other}): made again here, an image may differ and be whole")
+            notes = (*notes, f"made by other means ({other}): made again here, an image may differ and be whole")
         for entry, data in remake(out, verdict.plan, choose(verdict.entries, regenerate)):
             made_again += 1
             if sha256_hex(data) != entry.sha256:
@@ -67,15 +67,19 @@ def _device_like(machine: Machine) -> torch.device:
 
 
 def elsewhere(plan: Plan) -> str:
-    """What made the images of `plan`, and what would make them again here, where that differs; else "". Bits depend on it."""
-    from mgdm_cli.engine.planning import machine_of
+    """The machine and the versions that made the images of `plan`, and those here, where they differ; else "". Bits depend on them."""
+    from mgdm_cli.engine.planning import machine_of, versions_here
 
-    there = plan.machine
+    there, found = plan.machine, []
     here = machine_of(_device_like(there))
-    if here == there:
-        return ""
-    more = "" if there.device.startswith("cpu ") else f", {there.cpu_capability}, {there.threads} threads"
-    return f"there {there.device}{more}; here {here.device}"
+    if here != there:
+        more = "" if there.device.startswith("cpu ") else f", {there.cpu_capability}, {there.threads} threads"
+        found.append(f"there {there.device}{more}; here {here.device}")
+    mine = versions_here()
+    for name, made_by in plan.versions.items():
+        if mine.get(name) != made_by:
+            found.append(f"there {name} {made_by}; here {mine.get(name, 'none')}")
+    return ", ".join(found)
 
 
 def remake_with(

@@ -194,6 +194,11 @@ def default_block(device: torch.device) -> int:
     return 8 if device.type == "cpu" else 64
 
 
+def versions_here() -> dict[str, str]:
+    """Of this program and of the libraries that bits depend on, by name."""
+    return {"mgdm": __version__, **{name: version(name) for name in LIBRARIES}}
+
+
 def machine_of(device: torch.device) -> Machine:
     """This machine, as far as bits depend on it."""
     return Machine(
@@ -220,7 +225,7 @@ def plan_of(
     form = output_form(settings.form, write_as)
     return Plan(
         command=command,
-        versions={"mgdm": __version__, **{name: version(name) for name in LIBRARIES}},
+        versions=versions_here(),
         machine=machine_of(device),
         seed=seed,
         block=block,

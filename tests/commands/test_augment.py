@@ -231,7 +231,7 @@ def test_another_format_may_be_asked_for(ground: tuple[Source, Path], tmp_path: 
     assert (tmp_path / "out/report.html").is_file()
     again = verify.run(out, regenerate=2, remake=partial(verify.remake_with, ground[1], None))
     assert (again.exit_code, again.document["made_again"]) == (0, 2)
-    assert not any("another machine" in note for note in again.document["notes"])
+    assert not any("other means" in note for note in again.document["notes"])
     with pytest.raises(OtherPlan, match="form"):
         make(ground, tmp_path / "out", few)
     with pytest.raises(UsageError, match="--write-as ct: takes grey images with a pixel spacing"):

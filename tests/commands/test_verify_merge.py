@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from mgdm_cli import app
 from mgdm_cli.commands import verify
+from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.manifest import Entry, load
 from mgdm_cli.data.plan import Plan
 from mgdm_cli.errors import UsageError
@@ -94,10 +96,17 @@ def test_images_made_again_must_be_equal(out: Path) -> None:
     found = verify.run(out, regenerate=5, remake=remake)
     assert found.exit_code == 65
     assert len(found.document["problems"]) == 5
-    assert all("on another machine than made it (there cpu, AVX2" in row["what"] for row in found.document["problems"])
-    assert any("made on another machine" in note for note in found.document["notes"])
+    assert all("by other means than made it (there cpu, AVX2" in row["what"] for row in found.document["problems"])
+    assert any("made by other means" in note for note in found.document["notes"])
     with pytest.raises(UsageError):
         verify.run(out, regenerate=5)
+
+
+def test_other_libraries_are_told(out: Path) -> None:
+    plan = open_plan(out)
+    older = plan.model_copy(update={"versions": {"torch": "1.0", "numpy": version("numpy")}})
+    assert f"there torch 1.0; here torch {version('torch')}" in verify.elsewhere(older)
+    assert "numpy" not in verify.elsewhere(older)
 
 
 def test_two_shards_merged_are_one_run(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
