@@ -105,7 +105,7 @@ def test_images_made_again_must_be_equal(out: Path) -> None:
 def test_other_libraries_are_told(out: Path) -> None:
     plan = open_plan(out)
     older = plan.model_copy(update={"versions": {"torch": "1.0", "numpy": version("numpy")}})
-    assert f"there torch 1.0; here torch {version('torch')}" in verify.elsewhere(older)
+    assert f"there torch 1.0; here {version('torch')}" in verify.elsewhere(older)
     assert "numpy" not in verify.elsewhere(older)
 
 
