@@ -63,7 +63,7 @@ def stored_plan(root: Path) -> Plan | None:
         raise OtherPlan(f"the output {root.name} is not a folder", ANOTHER_FOLDER) from error
     if PLAN in names:
         return read_plan((root / PLAN).read_bytes())
-    if names - {HOUSE}:
+    if any(not name.startswith(".") for name in names):  # a file manager's hidden files do not count
         raise OtherPlan("the output folder is not empty and holds no plan of mgdm", ANOTHER_FOLDER)
     return None
 

@@ -185,6 +185,11 @@ def test_another_plan_or_a_strange_folder_is_not_touched(tmp_path: Path) -> None
         stored_plan(strange / "thesis.doc")
 
 
+def test_a_file_managers_hidden_files_leave_a_folder_empty(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").write_bytes(b"Bud1")
+    assert stored_plan(tmp_path) is None
+
+
 def test_one_folder_has_one_writer(tmp_path: Path) -> None:
     root, plan = tmp_path / "out", maker.make_plan(20)
     with Dataset.open(root, plan, inputs=maker.INPUTS):
