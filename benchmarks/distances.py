@@ -90,6 +90,18 @@ def gauge(prepared: Prepared, work: Path) -> Gauge:
     return Gauge(found, real, data.label.numpy()[rows], tuple(patient_key(records[row]) for row in rows))
 
 
+def class_seen_in_real(found: judging.Judges, prepared: Prepared) -> dict[str, Any]:
+    """In how many images of the holdout, which neither judge met, they see the class: what no made image need surpass."""
+    data = pictures(prepared, prepared.splits.holdout, CPU)
+    right = judging.judged(found, data.x0).argmax(1) == data.label.numpy()
+    interval = wilson(int(right.sum()), len(right))
+    return {
+        "images": len(right),
+        "class_seen": round(float(right.mean()), 3),
+        "class_seen_interval": [round(v, 3) for v in interval],
+    }
+
+
 def evenly(label: np.ndarray, classes: int) -> np.ndarray:
     """Indices of as many images of each class, as are drawn: another mix of classes would be taken for a distance."""
     rng = np.random.default_rng(0)

@@ -4,9 +4,12 @@
     mgdm train --data ../shared/data/busi_128 --size 64 --seen 20000 -o /tmp/tuned
     python -m benchmarks.tuning --data ../shared/data/busi_128 --size 64 --run scratch=/tmp/scratch --run tuned=/tmp/tuned
 
-Each run draws the same number of images of each class, from the same seeds, with plain classifier-free guidance and no gates. Distances
-to real images that the features' net never saw, with bootstrap intervals by patient, beside the distance between two halves of the real
-ones. The features, and the share of images whose class is seen, come from the two cross-fitted judges of `mgdm evaluate`.
+Each run draws the same number of images of each class, from the same seeds, with plain classifier-free guidance: at `--scale`, or at the
+scale that was measured for it. A second line is of those that the run's own judge lets pass, as
+`augment` does, as many of each class. Distances to real images
+that the features' net never saw, with bootstrap intervals by patient, beside the distance between two halves of the real ones. The
+features, and the share of images whose class is seen, come from the two cross-fitted judges of `mgdm evaluate`; beside it stands the share
+of the real holdout, which they did not meet either.
 """
 
 from __future__ import annotations
@@ -20,25 +23,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.distances import CPU, Gauge, add_source, gauge, keep, source_of, told
-from mgdm_cli.commands.wanted import SCALE, STEPS
+from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, evenly, gauge, keep, source_of, told
+from mgdm_cli.commands.modelling import suited_scale
+from mgdm_cli.commands.wanted import STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
+from mgdm_cli.engine.classifying import logits_of
 from mgdm_cli.engine.decoding import make_block
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import load_parts, read_settings
+from mgdm_cli.engine.scaling import Scale
 from mgdm_cli.engine.training import holdout_loss
 
 BLOCK = 8
 
 
-def drawn(folder: Path, per_class: int, scale: float, steps: int) -> tuple[torch.Tensor, np.ndarray]:
+def drawn(folder: Path, per_class: int, suits: Scale, steps: int) -> tuple[torch.Tensor, np.ndarray]:
     """(x0 (N, C, H, W), label (N,)) of a run."""
     settings = read_settings(folder)
     parts, _ = load_parts(folder, settings, CPU)
     recipe = Recipe(
-        process=settings.process, sampler="dpmpp_2m", steps=steps, scale=scale, scale_between=SCALE_BETWEEN,
-        guidance="cfg" if scale != 1 else "none", strength=0.0,
+        process=settings.process, sampler="dpmpp_2m", steps=steps, scale=suits.scale, scale_between=suits.between,
+        guidance="cfg" if suits.scale != 1 else "none", strength=0.0,
     )  # fmt: skip
     made, label = [], []
     for class_index in range(len(settings.classes)):
@@ -51,16 +57,24 @@ def drawn(folder: Path, per_class: int, scale: float, steps: int) -> tuple[torch
     return torch.cat(made), np.array(label)
 
 
-def row(folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float, steps: int) -> dict[str, Any]:
-    """One line of the table."""
+def row(
+    folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float | None, steps: int
+) -> dict[str, Any]:
+    """One run in the table."""
     settings = read_settings(folder)
-    x0, label = drawn(folder, per_class, scale, steps)
+    suits = suited_scale(folder, prepared, settings, CPU) if scale is None else Scale(scale, SCALE_BETWEEN)
+    x0, label = drawn(folder, per_class, suits, steps)
     parts, _ = load_parts(folder, settings, CPU)
+    assert parts.judge is not None
+    kept = np.flatnonzero(logits_of(parts.judge, x0).argmax(1).numpy() == label)
+    even = kept[evenly(label[kept], len(settings.classes))]
     return {
         "base": settings.base or "none",
         "seen": settings.train.seen,
+        "scale": suits.scale,
         "holdout_loss": round(holdout_loss(parts.model, pictures(prepared, prepared.splits.holdout, CPU)), 4),
         **measure.of(x0, label),
+        "accepted": {"share": round(len(kept) / len(label), 3), **measure.of(x0[torch.from_numpy(even)], label[even])},
     }
 
 
@@ -70,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_source(parser)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
     parser.add_argument("--per-class", type=int, default=80)
-    parser.add_argument("--scale", type=float, default=SCALE)
+    parser.add_argument("--scale", type=float, help="of the guidance; as a rule the one that suits each run")
     parser.add_argument("--steps", type=int, default=STEPS)
     asked = parser.parse_args(arguments)
     make_deterministic()
@@ -79,10 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure, rows = gauge(prepared, asked.work), {}
     for name, _, folder in (text.partition("=") for text in asked.run):
         rows[name] = line = row(Path(folder), prepared, measure, asked.per_class, asked.scale, asked.steps)
-        head = f"{name:12s} base {line['base']}, {line['seen']} seen: holdout loss {line['holdout_loss']}"
-        sys.stdout.write(f"{head}, {told(line)}\n")
+        head = f"{name:12s} base {line['base']}, {line['seen']} seen, scale {line['scale']:g}: holdout loss {line['holdout_loss']}"
+        sys.stdout.write(
+            f"{head}, {told(line)}\n{'':12s} accepted {line['accepted']['share']:.0%}: {told(line['accepted'])}\n"
+        )
         sys.stdout.flush()
-    document = {"set": asked.data.name, "scale": asked.scale, "steps": asked.steps, "runs": rows}
+    real = class_seen_in_real(measure.found, prepared)
+    sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
+    document = {"set": asked.data.name, "steps": asked.steps, "real": real, "runs": rows}
     keep(f"tuning_{asked.data.name}", document)
     return 0
 
