@@ -5,11 +5,10 @@
     python -m benchmarks.tuning --data ../shared/data/busi_128 --size 64 --run scratch=/tmp/scratch --run tuned=/tmp/tuned
 
 Each run draws the same number of images of each class, from the same seeds, with plain classifier-free guidance: at `--scale`, or at the
-scale that was measured for it. A second line is of those that the run's own judge lets pass, as
-`augment` does, as many of each class. Distances to real images
-that the features' net never saw, with bootstrap intervals by patient, beside the distance between two halves of the real ones. The
-features, and the share of images whose class is seen, come from the two cross-fitted judges of `mgdm evaluate`; beside it stands the share
-of the real holdout, which they did not meet either.
+scale that was measured for it. A second line is of those that the run's own judge lets pass, as `augment` does, as many of each class.
+Distances to real images that the features' net never saw, with bootstrap intervals by patient, beside the distance between two halves of
+the real ones. The features, and the share of images whose class is seen, come from the two cross-fitted judges of `mgdm evaluate`; beside
+it stands the share of the real holdout, which they did not meet either.
 """
 
 from __future__ import annotations
