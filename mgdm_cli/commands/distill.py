@@ -107,10 +107,10 @@ def student_of(
     from mgdm_cli.data.files import sha256_file
     from mgdm_cli.diffusion.divergence import DIVERGENCES
     from mgdm_cli.engine import student as students
-    from mgdm_cli.engine.planning import require_finite
+    from mgdm_cli.engine.planning import require_usable
     from mgdm_cli.engine.run import DENOISER, process_of
 
-    require_finite("--scale", guidance.scale)
+    require_usable("--scale", guidance.scale)
     require_trained(teacher)
     if method not in students.METHODS:
         raise UsageError(f"--method: {method!r} is not known", "Choose " + ", ".join(students.METHODS) + ".")

@@ -67,11 +67,11 @@ def _said(
 
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
-    from mgdm_cli.engine.planning import require_finite, require_recipe
+    from mgdm_cli.engine.planning import require_usable, require_recipe
 
     numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
     for flag, value in numbers.items():
-        require_finite(flag, value)
+        require_usable(flag, value)
     if wanted.guidance == "none" and wanted.scale not in (None, 1.0):
         raise UsageError(
             f"--scale {wanted.scale:g}: with --guidance none there is nothing to scale",

@@ -35,6 +35,7 @@ from .preparing import Prepared, pictures
 from .run import GUIDE, RunSettings
 from .student import SAMPLER
 
+LARGEST = 1000.0  # of a scale, a strength, a knob without a bound of its own: beyond what any is good for, but a number to work with
 LEAST_ACCEPTANCE = 12  # blocks a lot may take for each block that would do if every candidate passed
 LIBRARIES = ("torch", "numpy", "pillow", "pydicom", "nibabel", "pypng", "tifffile")
 
@@ -56,7 +57,7 @@ def drawing_of(
     `settings` is None where the run has still to be trained. Raises UsageError where a student is asked for what it was not
     distilled for.
     """
-    require_finite("--scale", scale)
+    require_usable("--scale", scale)
     student = settings.student if settings else None
     if student is not None:
         usual = Drawing(SAMPLER, student.steps, 1.0)
@@ -177,16 +178,16 @@ def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
         if name not in menu:
             hint = f"It has {', '.join(menu)}." if menu else "It has none."
             raise UsageError(f"--knob: {sampler} has no knob {name!r}", hint)
-        most = MOST.get(name, math.inf)
+        most = MOST.get(name, LARGEST)
         if not (0 <= value <= most and math.isfinite(value)):
-            hint = "Give a number from 0 on." if math.isinf(most) else f"Give a number from 0 to {most:g}."
+            hint = f"Give a number from 0 to {most:g}."
             raise UsageError(f"--knob {name}={value:g}: {sampler} cannot take it", hint)
 
 
-def require_finite(flag: str, value: float | None) -> None:
-    """Raises UsageError where the number of a flag is nan or inf, which the bounds of a flag let pass."""
-    if value is not None and not math.isfinite(value):
-        raise UsageError(f"{flag}: {value:g} cannot be worked with", "Give a finite number.")
+def require_usable(flag: str, value: float | None) -> None:
+    """Raises UsageError where the number of a flag is nan, inf or beyond all use, which the bounds of a flag let pass."""
+    if value is not None and not abs(value) <= LARGEST:
+        raise UsageError(f"{flag}: {value:g} cannot be worked with", f"Give a number up to {LARGEST:g}.")
 
 
 def default_block(device: torch.device) -> int:
