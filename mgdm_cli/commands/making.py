@@ -67,7 +67,7 @@ def _said(
 
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
-    from mgdm_cli.engine.planning import require_usable, require_recipe
+    from mgdm_cli.engine.planning import require_recipe, require_usable
 
     numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
     for flag, value in numbers.items():
