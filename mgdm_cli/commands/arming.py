@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mgdm_cli.commands.finding import Training
     from mgdm_cli.commands.wanted import Wanted
+    from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.preparing import Prepared
 
 FOLDER = "arms"
@@ -105,28 +106,37 @@ class Maker:
         return self.target / FOLDER / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
     def _training(self) -> Training:
-        from mgdm_cli.commands.finding import Training
-        from mgdm_cli.engine.run import is_trained
+        """The model that was named, else of those in the cache the one that made the synthetic set, else the first."""
+        from mgdm_cli.commands.finding import Training, cached_runs
+        from mgdm_cli.data.files import sha256_file
+        from mgdm_cli.engine.run import DENOISER
 
-        training = Training(self.model, seed=self.seed)
-        if self.model is None and not is_trained(training.folder(self.prepared)):
+        if self.model is not None:
+            return Training(self.model, seed=self.seed)
+        runs, plan = cached_runs(self.prepared), self._plan()
+        if not runs:
             raise NeedsTraining(
                 f"--arms {', '.join(MADE)}: are made by a model, and none is at hand that learnt from these images",
                 "Name its run with --model RUN; mgdm train makes one.",
             )
-        return training
+        made = [run for run in runs if plan is not None and sha256_file(run / DENOISER) == plan.models.denoiser]
+        return Training((made or runs)[0], seed=self.seed)
+
+    def _plan(self) -> Plan | None:
+        """Of the synthetic set, where it holds one."""
+        from mgdm_cli.data.checking import open_plan
+
+        try:
+            return open_plan(self.synthetic)
+        except MissingInput:
+            return None
 
     def _wanted(self, name: str, counts: Mapping[str, int]) -> Wanted:
         """The recipe of the arm; what it does not decide is as in the synthetic set, where that holds a plan."""
         from mgdm_cli.commands.wanted import Wanted
-        from mgdm_cli.data.checking import open_plan
 
         like: dict[str, Any] = {}
-        try:
-            plan = open_plan(self.synthetic)
-        except MissingInput:
-            pass
-        else:
+        if (plan := self._plan()) is not None:
             recipe = plan.recipe
             like = {what: getattr(recipe, what) for what in LIKE}
             silent = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from mgdm_cli.commands import evaluate
 from mgdm_cli.commands.arming import Maker
+from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.weighed import verdicts_of
@@ -123,6 +125,13 @@ def test_an_arm_is_made_by_the_model_once(
     assert weigh(whole) == found
     assert tree(made) == before
     assert estimate(whole).document["making"] == {}
+    # Without --model, of the runs in the cache it is the one that made the set which stands beside the arm.
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    usual = Training().folder(prepared)
+    tiny_run(usual, whole.maker.source, seen=64)
+    shutil.copytree(tmp_path / "run", usual.with_name(f"{usual.name}-none"))
+    unnamed = replace(whole.maker, synthetic=made, model=None, target=tmp_path / "more")
+    assert open_plan(unnamed.make("gen", {"grade2": 1})).models.denoiser == plan.models.denoiser
 
 
 def test_without_a_model_no_arm_is_made(
