@@ -66,9 +66,9 @@ def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
 
 def test_the_loss_falls(learnt: tuple[Parts, float, float]) -> None:
     _, before, after = learnt
-    assert (
-        0.9 < before < 1.7
-    )  # the net answers 0 at first: 1, or more for EDM's net and for a velocity, see `denoising_loss`
+    # The net answers 0 at first: 1 for a score, more for EDM's net and for a velocity, less for a v-net, whose target is in part the
+    # picture, which has less than unit variance; see `denoising_loss`.
+    assert 0.6 < before < 1.7
     assert after < 0.7 * before
 
 

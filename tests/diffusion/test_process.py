@@ -19,11 +19,6 @@ from mgdm_cli.diffusion.types import Cond
 SIGMAS = (0.002, 0.05, 1.0, 20.0, 80.0)
 
 
-def integral_of_beta(t: float) -> float:
-    """B(t) of the VP SDE with beta from 0.1 to 20 (Song et al. 2021, appendix C)."""
-    return 0.1 * t + 19.9 * t * t / 2
-
-
 def test_edm_coefficients_are_those_of_the_paper() -> None:
     """Karras et al. 2022, table 1, at sigma_data 0.5 and sigma 0.5: skip 1/2, out sqrt(2)/4, in sqrt(2), noise ln(1/2)/4."""
     coefs = edm(sigma_data=0.5).coefs(torch.tensor([0.5], dtype=torch.float64))
@@ -34,7 +29,7 @@ def test_edm_coefficients_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize("t", [0.01, 0.1, 0.5, 0.9])
 def test_vp_and_subvp_noise_as_their_sdes_do(t: float) -> None:
     """x_t = scale (x0 + sigma eps) has the mean and spread of the SDE's marginal, and the net is told t."""
-    a = math.exp(-integral_of_beta(t) / 2)
+    a = math.cos(t * math.pi / 2)
     for process, spread in ((vp(), math.sqrt(1 - a * a)), (subvp(), 1 - a * a)):
         sigma = torch.tensor([spread / a], dtype=torch.float64)
         assert float(process.scale(sigma)) == pytest.approx(a, rel=1e-10)
@@ -43,13 +38,13 @@ def test_vp_and_subvp_noise_as_their_sdes_do(t: float) -> None:
         assert float(process.coefs(sigma).noise) == pytest.approx(t, rel=1e-10)
 
 
-def test_ddpm_with_a_thousand_steps_is_vp() -> None:
-    """sigma after k of 1000 steps of beta from 1e-4 to 0.02 (Ho et al. 2020, section 4), up to the step of its sum: 2 % at k = 200."""
-    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    kept = (1 - betas).cumprod(0)
-    for k in (200, 500, 900):
-        sigma = torch.sqrt((1 - kept[k - 1]) / kept[k - 1])
-        assert float(vp().coefs(sigma[None]).noise) == pytest.approx(k / 1000, rel=0.01)
+def test_ddpm_with_a_thousand_cosine_steps_is_vp() -> None:
+    """abar after k of 1000 steps (Nichol & Dhariwal 2021, equation 17), up to its offset of 0.008, in whose place the range begins."""
+    for k in (10, 200, 500, 900):
+        kept = [math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2 for t in (0.0, k / 1000)]
+        abar = kept[1] / kept[0]
+        sigma = torch.tensor([math.sqrt((1 - abar) / abar)], dtype=torch.float64)
+        assert float(vp().coefs(sigma).noise) == pytest.approx(k / 1000, abs=0.008)
 
 
 def test_ncsn_levels_are_geometric() -> None:
@@ -133,7 +128,7 @@ class Exact(torch.nn.Module):
         if self.name == "edm":
             total = sigma**2 + 0.3**2
             return (x0 - 0.09 / total * x) / (sigma * 0.3 / math.sqrt(total))
-        kind, factor = {"ve": ("score", sigma), "flow": ("velocity", 1)}.get(self.name, ("eps", 1))
+        kind, factor = {"ve": ("score", sigma), "flow": ("velocity", 1)}.get(self.name, ("v", 1))
         return factor * PREDICTIONS[kind][0](x, x0, sigma)
 
     def _sigma(self, noise: float) -> float:
@@ -141,13 +136,13 @@ class Exact(torch.nn.Module):
             return math.exp(4 * noise) if self.name == "edm" else 2 * math.exp(noise)
         if self.name == "flow":
             return noise / (1 - noise)
-        grown = integral_of_beta(noise)
-        return math.sqrt(math.expm1(grown)) if self.name == "vp" else 2 * math.sinh(grown / 2)
+        u = noise * math.pi / 2
+        return math.tan(u) if self.name == "vp" else math.sin(u) ** 2 / math.cos(u)
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
 def test_one_exact_denoiser_in_every_frameworks_words(name: str) -> None:
-    """Score net (times sigma), eps-nets, a velocity net and EDM's net, each exact: the model around each gives the same x0."""
+    """Score net (times sigma), v-nets, a velocity net and EDM's net, each exact: the model around each gives the same x0."""
     model = Model(Exact(name), PROCESSES[name](sigma_data=0.3)).double()
     clean = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.3 + 0.2
     for sigma in (0.05, 1.0, 20.0):
@@ -160,7 +155,7 @@ def test_one_exact_denoiser_in_every_frameworks_words(name: str) -> None:
         assert torch.allclose(model.bind(Cond())(x, sigma), gaussian(0.2, 0.3)(x, sigma), atol=1e-5 * max(1, sigma))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("vp", "eps"), ("subvp", "eps"), ("ve", "score"), ("flow", "velocity")])
+@pytest.mark.parametrize(("name", "kind"), [("vp", "v"), ("subvp", "v"), ("ve", "score"), ("flow", "velocity")])
 def test_the_loss_is_the_papers_own(name: str, kind: str) -> None:
     """1 / out^2 makes it the plain squared error of the prediction (of sigma * score for NCSN), for any net."""
 
