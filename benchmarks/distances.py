@@ -49,10 +49,8 @@ class Gauge:
         seen = judging.judged(self.found, x0).argmax(1) == label
         pairs = [(self.real[self.label == k], ours[label == k]) for k in np.unique(label)]
         return {
-            "images": len(label),
             **{name: round(float(np.mean([share(*pair) for pair in pairs])), 3) for name, share in SHARES.items()},
-            "class_seen": round(float(seen.mean()), 3),
-            "class_seen_interval": [round(v, 3) for v in wilson(int(seen.sum()), len(seen))],
+            **_agreement(seen),
             "kernel_distance": asdict(with_interval(kernel_distance, self.real, ours, groups=self.patients)),
             "frechet": asdict(with_interval(frechet, self.real, ours, groups=self.patients)),
         }
@@ -93,12 +91,15 @@ def gauge(prepared: Prepared, work: Path) -> Gauge:
 def class_seen_in_real(found: judging.Judges, prepared: Prepared) -> dict[str, Any]:
     """In how many images of the holdout, which neither judge met, they see the class: what no made image need surpass."""
     data = pictures(prepared, prepared.splits.holdout, CPU)
-    right = judging.judged(found, data.x0).argmax(1) == data.label.numpy()
-    interval = wilson(int(right.sum()), len(right))
+    return _agreement(judging.judged(found, data.x0).argmax(1) == data.label.numpy())
+
+
+def _agreement(seen: np.ndarray) -> dict[str, Any]:
+    """In how many of these images (N,) the judges saw the class."""
     return {
-        "images": len(right),
-        "class_seen": round(float(right.mean()), 3),
-        "class_seen_interval": [round(v, 3) for v in interval],
+        "images": len(seen),
+        "class_seen": round(float(seen.mean()), 3),
+        "class_seen_interval": [round(v, 3) for v in wilson(int(seen.sum()), len(seen))],
     }
 
 

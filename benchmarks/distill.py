@@ -34,6 +34,7 @@ from mgdm_cli.engine import judging
 from mgdm_cli.engine.decoding import Count, Parts, make_block
 from mgdm_cli.engine.device import make_deterministic
 from mgdm_cli.engine.run import load_parts, read_settings
+from mgdm_cli.engine.student import SAMPLER
 from mgdm_cli.metrics.labels import entropy, wilson
 
 BLOCK = 8
@@ -63,7 +64,7 @@ def arms(teacher: Path, students: dict[str, Path], steps: Sequence[int], scales:
         own = read_settings(folder)
         assert own.student is not None
         mine, _ = load_parts(folder, own, device)
-        found.append(Arm(name, folder, mine, Recipe(**plain, sampler="ddpm", steps=own.student.steps)))
+        found.append(Arm(name, folder, mine, Recipe(**plain, sampler=SAMPLER, steps=own.student.steps)))
     return found
 
 

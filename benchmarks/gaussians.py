@@ -42,7 +42,7 @@ def _unit(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _told(sigma: Tensor) -> Tensor:
-    return (sigma.flatten(1).log() / 3).to(torch.float32)
+    return sigma.flatten(1).log() / 3
 
 
 class Chain:

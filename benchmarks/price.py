@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.distances import add_source, evenly, source_of
+from benchmarks.distances import add_source, evenly, keep, source_of
 from benchmarks.main_job import gain_interval, judged, judges_of
 from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe, seed_of
@@ -158,9 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     per = {name: arm["seconds_per_accepted"] for name, arm in document["arms"].items()}
     document["times_dearer"] = {name: round(per["published"] / per[name], 1) for name in cheap if per[name]}
-    path = Path(__file__).parent / "results" / f"price_{asked.data.name}.json"
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(json.dumps(document, indent=1) + f"\nwritten: {path}\n")
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    keep(f"price_{asked.data.name}", document)
     return 0
 
 

@@ -317,13 +317,14 @@ def command(
     if real:
         sampler, scale = sampler or FROM_REAL[0], FROM_REAL[1] if scale is None else scale
     _refuse_unpulled(guidance, {"--strength": strength is not None, "--on": on != "x"})
+    if strength is None and _pulls(guidance):  # a pull from noise leaves a real image a copy of itself
+        strength = FROM_REAL[2] if real else STRENGTH
     flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real")}
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
         guidance=guidance,
-        # a pull from noise leaves a real image a copy of itself
-        strength=(FROM_REAL[2] if real else STRENGTH) if strength is None else strength,
+        strength=STRENGTH if strength is None else strength,
         mode=mode,
         candidates=candidates,
         balance=balance,
@@ -361,12 +362,17 @@ def command(
     )
 
 
-def _refuse_unpulled(guidance: str, given: dict[str, bool]) -> None:
-    """Raises UsageError for flags of a pull where nothing pulls: passed over in silence they would seem to be obeyed."""
+def _pulls(guidance: str) -> bool:
+    """Whether a classifier pulls under this guidance."""
     from mgdm_cli.engine.decoding import UNSTAGED
 
+    return guidance not in UNSTAGED
+
+
+def _refuse_unpulled(guidance: str, given: dict[str, bool]) -> None:
+    """Raises UsageError for flags of a pull where nothing pulls: passed over in silence they would seem to be obeyed."""
     for flag, said in given.items():
-        if said and guidance in UNSTAGED:
+        if said and not _pulls(guidance):
             raise UsageError(
                 f"{flag}: with --guidance {guidance} no classifier pulls",
                 "Leave it out, or use --guidance uncertainty.",

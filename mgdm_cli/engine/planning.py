@@ -179,7 +179,7 @@ def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
             hint = f"It has {', '.join(menu)}." if menu else "It has none."
             raise UsageError(f"--knob: {sampler} has no knob {name!r}", hint)
         most = MOST.get(name, LARGEST)
-        if not (0 <= value <= most and math.isfinite(value)):
+        if not 0 <= value <= most:
             hint = f"Give a number from 0 to {most:g}."
             raise UsageError(f"--knob {name}={value:g}: {sampler} cannot take it", hint)
 

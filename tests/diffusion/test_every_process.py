@@ -64,11 +64,11 @@ def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
     return Parts(model, None, None, (1, 8, 8), spread, CPU), before, holdout_loss(model, holdout)
 
 
-def test_the_loss_falls(learnt: tuple[Parts, float, float]) -> None:
+def test_the_loss_falls(learnt: tuple[Parts, float, float], request: pytest.FixtureRequest) -> None:
     _, before, after = learnt
     # The net answers 0 at first: 1 for a score, more for EDM's net and for a velocity, less for a v-net, whose target is in part the
     # picture, which has less than unit variance; see `denoising_loss`.
-    assert 0.6 < before < 1.7
+    assert (0.6 if request.node.callspec.params["learnt"] in ("vp", "subvp") else 0.9) < before < 1.7
     assert after < 0.7 * before
 
 
