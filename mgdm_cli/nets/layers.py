@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 PLAIN = 1024  # positions up to which a CPU attends by plain matrix products
 SILU = 0.596  # root mean square of SiLU of unit noise (Karras et al. 2024, equation 81)
-BRANCH = 0.3  # share of the residual branch in a sum (the same, table 6)
+BRANCH = 0.3  # share of the residual branch in a sum (the same, configuration G)
 LENGTH = 5.0  # of the stored weights at first: the longer, the less an optimizer's step turns them
 EPS = 1e-4
 
@@ -41,7 +41,7 @@ class ChannelNorm(nn.Module):
 class UnitConv(nn.Module):
     """Convolution without bias, whose weights for one output channel have the length `gain`, however long the stored ones are.
 
-    Weight normalisation (Salimans & Kingma 2016) as in Karras et al. (2024, equation 66): inputs of variance 1 give outputs of variance
+    Weight normalisation (Salimans & Kingma 2016) as in Karras et al. (2024, equation 47): inputs of variance 1 give outputs of variance
     gain^2, at the start and after any training, so that no norm has to look at the maps.
     """
 
@@ -62,7 +62,7 @@ class UnitConv(nn.Module):
 
     def normalised(self) -> Tensor:
         """The weights that count."""
-        length = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True, dtype=torch.float32)
+        length = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True)
         return self.weight * (self.gain / (length + EPS))
 
     @torch.no_grad()
@@ -70,6 +70,13 @@ class UnitConv(nn.Module):
         """Store the weights that count, so that inference need not normalise them anew. Training goes on from them as from the old ones."""
         self.weight.copy_(self.normalised())
         self.settled = True
+
+
+def settle(net: nn.Module) -> None:
+    """Settle all of a net's `UnitConv`."""
+    for layer in net.modules():
+        if isinstance(layer, UnitConv):
+            layer.settle()
 
 
 def silu(x: Tensor) -> Tensor:
@@ -91,13 +98,6 @@ class NoiseEmbedding(nn.Module):
         waves = torch.cat([angles.sin(), angles.cos()], -1).to(self.inner.weight.dtype)
         out: Tensor = self.outer(F.silu(self.inner(waves)))
         return out
-
-
-def settle(net: nn.Module) -> None:
-    """Settle all of a net's `UnitConv`."""
-    for layer in net.modules():
-        if isinstance(layer, UnitConv):
-            layer.settle()
 
 
 class PreservingBlock(nn.Module):
