@@ -34,8 +34,8 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels, elementwise_affine=learnt)
 
     def forward(self, x: Tensor) -> Tensor:
-        own = (None if part is None else part.to(x.dtype) for part in (self.norm.weight, self.norm.bias))
-        return F.layer_norm(x.permute(0, 2, 3, 1), self.norm.normalized_shape, *own).permute(0, 3, 1, 2)
+        weight, bias = (None if part is None else part.to(x.dtype) for part in (self.norm.weight, self.norm.bias))
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.norm.normalized_shape, weight, bias).permute(0, 3, 1, 2)
 
 
 class UnitConv(nn.Module):
@@ -63,7 +63,8 @@ class UnitConv(nn.Module):
     def normalised(self) -> Tensor:
         """The weights that count."""
         length = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True)
-        return self.weight * (self.gain / (length + EPS))
+        weight: Tensor = self.weight * (self.gain / (length + EPS))
+        return weight
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -100,7 +100,8 @@ def test_settled_weights_answer_alike_and_can_be_learnt_from_again() -> None:
     after = net(x, torch.zeros(2), torch.tensor([0, 2]))
     assert torch.allclose(after, before, atol=1e-3)
     after.sum().backward()
-    assert net.stem.weight.grad is not None and torch.isfinite(net.stem.weight.grad).all()
+    assert net.stem.weight.grad is not None
+    assert torch.isfinite(net.stem.weight.grad).all()
 
 
 def test_maps_keep_their_size_through_many_blocks_without_norms() -> None:
