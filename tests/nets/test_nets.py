@@ -110,3 +110,11 @@ def test_maps_keep_their_size_through_many_blocks_without_norms() -> None:
     for _ in range(12):
         x = PreservingBlock(48, 48, 8, encodes=False).requires_grad_(False)(x, embedding)
     assert 0.7 < float(x.std()) < 1.3
+
+
+def test_a_class_far_from_all_others_multiplies_no_map_by_hundreds() -> None:
+    net = small(1)
+    with torch.no_grad():
+        net.label.weight[1].mul_(1e6)
+        told = net.embed(torch.tensor([0.0, 50.0]), torch.tensor([1, 1]))
+    assert float(told.square().mean()) <= 1
