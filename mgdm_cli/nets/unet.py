@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import Attention, ChannelNorm, NoiseEmbedding, PreservingBlock, UnitConv, silu, zeroed
+from .layers import Attention, ChannelNorm, NoiseEmbedding, ResBlock, silu, zeroed
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class UNetSettings:
 class UNet(nn.Module):
     """(x (B, C, H, W), noise (B,), label (B,), warp (B, W), latent (B, L), each or None) -> (B, C, H, W). A label below 0 is "no class".
 
-    Noise, label and warp may have one row for all of x: then every block's modulation goes into the weights of its convolution.
+    Noise, label and warp may have one row for all of x: then every block's modulation becomes the weight and bias of its norm.
     """
 
     def __init__(self, settings: UNetSettings) -> None:
@@ -49,39 +49,33 @@ class UNet(nn.Module):
         self.latent = (
             nn.Sequential(nn.Linear(s.latent, dim), nn.SiLU(), zeroed(nn.Linear(dim, dim))) if s.latent else None
         )
-        self.stem = UnitConv(
-            folded + 3, s.width, 3
-        )  # + row and column, for anatomy has its place, and 1, for want of a bias
+        self.stem = nn.Conv2d(folded + 2, s.width, 3, padding=1)  # + row and column: anatomy has its place
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         now, kept = s.width, [s.width]
         for level, times in enumerate(s.widths):
             for index in range(s.blocks):
-                self.down.append(self._stage(now, times * s.width, level, encodes=True, last=index == s.blocks - 1))
+                self.down.append(self._stage(now, times * s.width, dim, level, last=index == s.blocks - 1))
                 now = times * s.width
                 kept.append(now)
             if level < len(s.widths) - 1:
-                self.down.append(
-                    nn.ModuleList([PreservingBlock(now, now, dim, encodes=True, dropout=s.dropout, stride=2)])
-                )
+                self.down.append(nn.ModuleList([ResBlock(now, now, dim, dropout=s.dropout, stride=2)]))
                 kept.append(now)
-        self.middle1 = PreservingBlock(now, now, dim, encodes=True, dropout=s.dropout)
+        self.middle1 = ResBlock(now, now, dim, dropout=s.dropout)
         self.middle2 = Attention(now) if s.attention[-1] else nn.Identity()
-        self.middle3 = PreservingBlock(now, now, dim, encodes=True, dropout=s.dropout)
+        self.middle3 = ResBlock(now, now, dim, dropout=s.dropout)
         for level, times in reversed(list(enumerate(s.widths))):
             for index in range(s.blocks + 1):
-                before = now + kept.pop()
-                self.up.append(self._stage(before, times * s.width, level, encodes=False, last=index == s.blocks))
+                self.up.append(self._stage(now + kept.pop(), times * s.width, dim, level, last=index == s.blocks))
                 now = times * s.width
                 if level and index == s.blocks:
-                    self.up.append(nn.ModuleList([PreservingBlock(now, now, dim, encodes=False)]))
+                    self.up.append(nn.ModuleList([ResBlock(now, now, dim, dropout=0.0)]))
         self.norm = ChannelNorm(now)
         self.out = zeroed(nn.Conv2d(now, folded, 3, padding=1))
 
-    def _stage(self, now: int, then: int, level: int, *, encodes: bool, last: bool) -> nn.ModuleList:
+    def _stage(self, now: int, then: int, dim: int, level: int, *, last: bool) -> nn.ModuleList:
         s = self.settings
         # Dropout at the coarsest maps only: at the widest it costs a tenth of a step, and it is the coarse levels that memorise.
-        dropout = s.dropout if level == len(s.widths) - 1 else 0.0
-        block: list[nn.Module] = [PreservingBlock(now, then, 4 * s.width, encodes=encodes, dropout=dropout)]
+        block: list[nn.Module] = [ResBlock(now, then, dim, dropout=s.dropout if level == len(s.widths) - 1 else 0.0)]
         return nn.ModuleList(block + ([Attention(then)] if s.attention[level] and last else []))
 
     def embed(
@@ -95,8 +89,7 @@ class UNet(nn.Module):
             embedding = embedding + self.warp(warp)
         if self.latent is not None and latent is not None:
             embedding = embedding + self.latent(latent)
-        # Of length 1 an entry: what a rare noise level or class adds up to would else be a factor of hundreds in every block.
-        return F.silu(F.layer_norm(embedding, embedding.shape[-1:]))
+        return F.silu(embedding)
 
     def features(self, x: Tensor, noise: Tensor, label: Tensor | None = None, warp: Tensor | None = None) -> Tensor:
         """(B, D, h, w): what the encoder hands to the decoder at the coarsest level."""
@@ -140,11 +133,11 @@ class UNet(nn.Module):
 
 
 def _places(x: Tensor) -> Tensor:
-    """(B, 3, H, W): row and column of each position, -1 to 1, and 1."""
+    """(B, 2, H, W): row and column of each position, -1 to 1."""
     b, _, h, w = x.shape
     rows = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype)[:, None].expand(h, w)
     columns = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).expand(h, w)
-    return torch.stack([rows, columns, torch.ones_like(rows)]).expand(b, 3, h, w)
+    return torch.stack([rows, columns]).expand(b, 2, h, w)
 
 
 def _run(stage: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
