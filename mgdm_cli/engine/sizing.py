@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from mgdm_cli import __version__
 from mgdm_cli.diffusion.process import PROCESSES
@@ -29,8 +28,7 @@ from .training import Pictures, TrainSettings, begin, train
 LEAST_SEEN = 20_000  # training images below which a denoiser from scratch is not worth its name
 BASE_PROCESS = "edm"  # of every base model that ships
 LEAST_TUNED = 5_000  # the same for one that starts from a base model
-EDM_LAW = {"mean": -0.8, "spread": 1.4}  # of training noise, where ours differs from the paper's
-VE_LEAST, VE_LOOKED_AT = 0.01, 512  # its lowest sigma; images whose distances give its highest
+PROCESS_SETTINGS = {"edm": {"mean": -0.8, "spread": 1.4}}  # where ours differ from the paper's
 TUNING_RATE = 5e-4  # learning rate from a base: lower, or the first steps undo what it knows
 CLASSIFIER_SHARE = 0.08  # of the budget, for each of the two classifiers
 CLASSIFIER_SEEN = (6_000, 40_000)
@@ -88,7 +86,7 @@ def settings_for(
         intensity=frame.intensity,
         sigma_data=spread,
         process=process,
-        process_settings=process_settings(process, data.x0),
+        process_settings=PROCESS_SETTINGS.get(process, {}),
         unet=unet,
         classifier=ClassifierSettings(channels, classes, spread, patch=patch),
         train=training,
@@ -102,18 +100,6 @@ def settings_for(
         threads=torch.get_num_threads(),
         label_tag=prepared.scan.ask.label_tag,
     )
-
-
-def process_settings(process: str, x0: Tensor) -> dict[str, float]:
-    """What a process is told of images x0 (N, C, H, W) beside their spread.
-
-    `ve` answers for its noise, whose size at its highest level is all that it can get wrong there: that level is the largest distance
-    between two images, and no more (Song & Ermon 2020, technique 1).
-    """
-    if process != "ve":
-        return EDM_LAW if process == "edm" else {}
-    some = x0[:: max(len(x0) // VE_LOOKED_AT, 1)].flatten(1)
-    return {"lo": VE_LEAST, "hi": round(max(float(torch.cdist(some, some).max()), 1.0), 1)}
 
 
 def _base(base: str, unet: UNetSettings, size: tuple[int, int], process: str) -> bases.Base | None:
