@@ -63,7 +63,7 @@ def make_deterministic() -> None:
     torch.set_deterministic_debug_mode(
         "warn"
     )  # use_deterministic_algorithms loads the compiler as well: seconds, for nothing here
-    # Deterministic mode would also write NaN into every new tensor, 6 to 9 % of an evaluation, for code that reads what it never wrote.
+    # Deterministic mode would also write NaN into every new tensor, for code that reads what it never wrote: time, for nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
