@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
+from mgdm_cli.nets.layers import settle
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 LABELS = 3
@@ -126,6 +127,7 @@ def forward(rival: Rival, batch: int) -> Callable[[], None]:
     """One inference call."""
     x, noise = torch.randn(batch, *rival.shape), torch.full((1 if rival.once else batch,), 0.3)
     net = copy.deepcopy(rival.net).eval().requires_grad_(False)
+    settle(net)
     if rival.tuned and rival.name != "mgdm, told for each image":
         net = net.to(torch.bfloat16)
 

@@ -18,6 +18,7 @@ from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.types import Process
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+from mgdm_cli.nets.layers import settle
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 from . import bases, weights
@@ -45,7 +46,7 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["mgdm-run-1"] = "mgdm-run-1"
+    format: Literal["mgdm-run-2"] = "mgdm-run-2"
     version: str
     date: str  # YYYYMMDD on which training began: the date in every mark
     classes: tuple[str, ...]
@@ -95,8 +96,9 @@ def process_of(settings: RunSettings) -> Process:
 
 
 def for_inference(model: Model, device: torch.device) -> Model:
-    """The model without gradients; its weights in the type that it computes in, or autocast would convert them in every evaluation."""
+    """The model without gradients; its weights normalised once, and in the type that it computes in: else every evaluation would do so."""
     model.requires_grad_(False).eval()
+    settle(model.net)
     if computes_in_bf16(device):
         model.net.to(torch.bfloat16)
     return model

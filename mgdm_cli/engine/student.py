@@ -37,7 +37,7 @@ class StudentSettings:
     adversarial: float = 0.3  # of fdistill: weight of the discriminator's term; 0 is off
     every: int = 3  # of fdistill: one step of the student in so many
     batch: int = 16
-    rate: float = 3e-4
+    rate: float = 2e-3
     critic_rate: float = 1e-3
     warm_up: int = 100
     balance: float = 0.5

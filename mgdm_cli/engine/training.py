@@ -34,7 +34,7 @@ class TrainSettings:
 
     seen: int
     batch: int = 16  # small: under a budget of images, steps are worth more than quiet gradients
-    rate: float = 8e-4
+    rate: float = 6.4e-3
     warm_up: int = 200  # steps
     drop_label: float = 0.1
     balance: float = 0.5  # class weight in a batch: count ** (1 - balance); 0 as found, 1 equal

@@ -27,7 +27,7 @@ class ClassifierSettings:
 class Classifier(nn.Module):
     """(x (B, C, H, W), sigma (B,)) -> logits (B, K), divided by the calibrated temperature when not training.
 
-    Batch norm, unlike the U-Net's norm at each position, keeps how strong a texture is, which tells classes apart: with the latter
+    Batch norm, unlike a norm at each position, keeps how strong a texture is, which tells classes apart: with the latter
     a few hundred ultrasound images, or small lesions, were hardly learnt at all.
     """
 

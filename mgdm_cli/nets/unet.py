@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import Attention, ChannelNorm, NoiseEmbedding, ResBlock, silu, zeroed
+from .layers import SILU, Attention, ChannelNorm, NoiseEmbedding, PreservingBlock, UnitConv, UnitLinear, silu, unit, zeroed
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class UNetSettings:
 class UNet(nn.Module):
     """(x (B, C, H, W), noise (B,), label (B,), warp (B, W), latent (B, L), each or None) -> (B, C, H, W). A label below 0 is "no class".
 
-    Noise, label and warp may have one row for all of x: then every block's modulation becomes the weight and bias of its norm.
+    Noise, label and warp may have one row for all of x: then every block's modulation goes into the weights of its convolution.
     """
 
     def __init__(self, settings: UNetSettings) -> None:
@@ -44,38 +44,44 @@ class UNet(nn.Module):
         folded, dim = s.channels * s.patch**2, 4 * s.width
         self.noise = NoiseEmbedding(dim)
         self.label = nn.Embedding(s.classes + 1, dim)  # the last row is "no class"
-        self.warp = nn.Linear(s.warp, dim, bias=False) if s.warp else None
+        self.warp = UnitLinear(s.warp, dim) if s.warp else None
         # Begins at 0: a student that draws starts as the teacher, which does not.
         self.latent = (
             nn.Sequential(nn.Linear(s.latent, dim), nn.SiLU(), zeroed(nn.Linear(dim, dim))) if s.latent else None
         )
-        self.stem = nn.Conv2d(folded + 2, s.width, 3, padding=1)  # + row and column: anatomy has its place
+        self.stem = UnitConv(
+            folded + 3, s.width, 3
+        )  # + row and column, for anatomy has its place, and 1, for want of a bias
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         now, kept = s.width, [s.width]
         for level, times in enumerate(s.widths):
             for index in range(s.blocks):
-                self.down.append(self._stage(now, times * s.width, dim, level, last=index == s.blocks - 1))
+                self.down.append(self._stage(now, times * s.width, level, encodes=True, last=index == s.blocks - 1))
                 now = times * s.width
                 kept.append(now)
             if level < len(s.widths) - 1:
-                self.down.append(nn.ModuleList([ResBlock(now, now, dim, dropout=s.dropout, stride=2)]))
+                self.down.append(
+                    nn.ModuleList([PreservingBlock(now, now, dim, encodes=True, dropout=s.dropout, stride=2)])
+                )
                 kept.append(now)
-        self.middle1 = ResBlock(now, now, dim, dropout=s.dropout)
+        self.middle1 = PreservingBlock(now, now, dim, encodes=True, dropout=s.dropout)
         self.middle2 = Attention(now) if s.attention[-1] else nn.Identity()
-        self.middle3 = ResBlock(now, now, dim, dropout=s.dropout)
+        self.middle3 = PreservingBlock(now, now, dim, encodes=True, dropout=s.dropout)
         for level, times in reversed(list(enumerate(s.widths))):
             for index in range(s.blocks + 1):
-                self.up.append(self._stage(now + kept.pop(), times * s.width, dim, level, last=index == s.blocks))
+                before = now + kept.pop()
+                self.up.append(self._stage(before, times * s.width, level, encodes=False, last=index == s.blocks))
                 now = times * s.width
                 if level and index == s.blocks:
-                    self.up.append(nn.ModuleList([ResBlock(now, now, dim, dropout=0.0)]))
+                    self.up.append(nn.ModuleList([PreservingBlock(now, now, dim, encodes=False)]))
         self.norm = ChannelNorm(now)
         self.out = zeroed(nn.Conv2d(now, folded, 3, padding=1))
 
-    def _stage(self, now: int, then: int, dim: int, level: int, *, last: bool) -> nn.ModuleList:
+    def _stage(self, now: int, then: int, level: int, *, encodes: bool, last: bool) -> nn.ModuleList:
         s = self.settings
         # Dropout at the coarsest maps only: at the widest it costs a tenth of a step, and it is the coarse levels that memorise.
-        block: list[nn.Module] = [ResBlock(now, then, dim, dropout=s.dropout if level == len(s.widths) - 1 else 0.0)]
+        dropout = s.dropout if level == len(s.widths) - 1 else 0.0
+        block: list[nn.Module] = [PreservingBlock(now, then, 4 * s.width, encodes=encodes, dropout=dropout)]
         return nn.ModuleList(block + ([Attention(then)] if s.attention[level] and last else []))
 
     def embed(
@@ -84,12 +90,15 @@ class UNet(nn.Module):
         """(B, D) of noise level, class, augmentation and latent."""
         if label is None:
             label = torch.full_like(noise, -1, dtype=torch.int64)
-        embedding: Tensor = self.noise(noise) + self.label(torch.where(label < 0, self.settings.classes, label))
+        # Each of length 1 an entry before they are summed (Karras et al. 2024, equation 88): the longer one would drown the other, and what
+        # a rare noise level adds up to would be a factor of hundreds in every block.
+        own = self.label(torch.where(label < 0, self.settings.classes, label))
+        embedding = (unit(self.noise(noise)) + unit(own)) * 0.5**0.5
         if self.warp is not None and warp is not None:
             embedding = embedding + self.warp(warp)
         if self.latent is not None and latent is not None:
             embedding = embedding + self.latent(latent)
-        return F.silu(embedding)
+        return F.silu(embedding) / SILU
 
     def features(self, x: Tensor, noise: Tensor, label: Tensor | None = None, warp: Tensor | None = None) -> Tensor:
         """(B, D, h, w): what the encoder hands to the decoder at the coarsest level."""
@@ -133,11 +142,11 @@ class UNet(nn.Module):
 
 
 def _places(x: Tensor) -> Tensor:
-    """(B, 2, H, W): row and column of each position, -1 to 1."""
+    """(B, 3, H, W): row and column of each position, -1 to 1, and 1."""
     b, _, h, w = x.shape
     rows = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype)[:, None].expand(h, w)
     columns = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).expand(h, w)
-    return torch.stack([rows, columns]).expand(b, 2, h, w)
+    return torch.stack([rows, columns, torch.ones_like(rows)]).expand(b, 3, h, w)
 
 
 def _run(stage: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:

@@ -108,9 +108,10 @@ def test_a_run_starts_from_the_base_and_needs_it_no_more_once_trained(tmp_path: 
     bases.listing.cache_clear()
     parts, _ = load_parts(folder, settings, CPU)
     assert (folder / DENOISER).is_file()
-    moved = parts.model.net.state_dict()["stem.weight"].float()
-    assert not torch.equal(moved, tensors["stem.weight"])
-    assert torch.allclose(moved, tensors["stem.weight"], atol=0.05)
+    # Ready to make images, their length is normalised: what tells them apart is where they point.
+    moved, began = (w.float().flatten(1) for w in (parts.model.net.state_dict()["stem.weight"], tensors["stem.weight"]))
+    near = torch.cosine_similarity(moved, began)
+    assert 0.8 < float(near.min()) < 0.9999
 
 
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path, shelf: Path) -> None:

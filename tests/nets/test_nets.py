@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
-from mgdm_cli.nets.layers import Attention
+from mgdm_cli.nets.layers import Attention, PreservingBlock, UnitConv, settle
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 
@@ -56,7 +56,7 @@ def test_an_image_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_one_row_for_all_is_the_same_row_for_each() -> None:
-    """Then the modulation is the norm's own weight and bias: another way, the same numbers."""
+    """Then the modulation goes into the convolution's weights: another way, the same numbers."""
     net, x = small(1), torch.randn(3, 1, 16, 16)
     noise, label, warp = torch.full((3,), 0.4), torch.tensor([2, 2, 2]), torch.ones(3, 7)
     each = net(x, noise, label, warp)
@@ -77,3 +77,44 @@ def test_the_classifier_divides_by_its_temperature_when_judging_only() -> None:
         True  # the net alone: its batch norms keep to their running statistics, so that only the temperature differs
     )
     assert torch.allclose(net(x, sigma), cold)
+
+
+@pytest.mark.parametrize("stored", [0.1, 7.0])
+def test_a_unit_convolution_gives_its_gain_however_long_its_weights_are(stored: float) -> None:
+    torch.manual_seed(0)
+    conv, x = UnitConv(24, 64, 3, gain=0.5).requires_grad_(False), torch.randn(4, 24, 16, 16)
+    before = conv(x)
+    assert abs(float(before[..., 1:-1, 1:-1].std()) - 0.5) < 0.02
+    conv.weight.mul_(stored)
+    assert torch.allclose(conv(x), before, atol=1e-3)
+
+
+def test_settled_weights_answer_alike_and_can_be_learnt_from_again() -> None:
+    net, x = small(1), torch.randn(2, 1, 16, 16)
+    before = net(x, torch.zeros(2), torch.tensor([0, 2]))
+    settle(net.requires_grad_(False))
+    assert torch.allclose(net(x, torch.zeros(2), torch.tensor([0, 2])), before, atol=1e-4)
+    net.requires_grad_(True)  # as a student that starts with them
+    with torch.no_grad():
+        net.stem.weight.mul_(3)
+    after = net(x, torch.zeros(2), torch.tensor([0, 2]))
+    assert torch.allclose(after, before, atol=1e-3)
+    after.sum().backward()
+    assert net.stem.weight.grad is not None
+    assert torch.isfinite(net.stem.weight.grad).all()
+
+
+def test_maps_keep_their_size_through_many_blocks_without_norms() -> None:
+    torch.manual_seed(0)
+    x, embedding = torch.randn(4, 48, 16, 16), torch.zeros(1, 8)
+    for _ in range(12):
+        x = PreservingBlock(48, 48, 8, encodes=False).requires_grad_(False)(x, embedding)
+    assert 0.7 < float(x.std()) < 1.3
+
+
+def test_a_class_far_from_all_others_multiplies_no_map_by_hundreds() -> None:
+    net = small(1)
+    with torch.no_grad():
+        net.label.weight[1].mul_(1e6)
+        told = net.embed(torch.tensor([0.0, 50.0]), torch.tensor([1, 1]))
+    assert float(told.square().mean()) <= 1
