@@ -14,8 +14,8 @@ by s, all of them are `x = x0 + sigma eps`, and only that is ever sampled:
 | EDM (Karras et al. 2022) | x0 + sigma eps | 1 | sigma | `edm` |
 | flow matching (Lipman et al. 2023) | (1 - t) x0 + t eps | 1 - t | t / (1 - t) | `flow` |
 
-B is the integral of beta from 0 to t; here a is a cosine (`vp`). What is left of a framework is how the net is wrapped (`coefs`: a v-net, a
-velocity-net, EDM's) and which sigmas it is trained on (`draw`: the paper's law of t). Whether an ODE or an SDE is followed afterwards, with
+B is the integral of beta from 0 to t; here a is a cosine (`vp`). What is left of a framework is how the net is wrapped (`coefs`: a v-net of
+data of unit variance, a velocity-net, EDM's) and which sigmas it is trained on (`draw`: the paper's law of t). Whether an ODE or an SDE is followed afterwards, with
 which step, is a choice of sampler: any process runs under any of them. All share one default grid over one range, so that steps and
 guidance intervals mean the same for every model; a paper's own grid is uniform in its clock, and `clocked` gives it.
 """
@@ -31,6 +31,7 @@ from torch import Tensor
 from .types import Coefs, Process
 
 LO, HI, RHO = 0.002, 80.0, 7.0  # Karras et al. 2022, table 1
+VE_LEAST = 0.01  # the lowest of NCSN's levels (Song & Ermon 2019, section 5): below it there is nothing to learn
 RIGHT = math.pi / 2
 
 
@@ -62,74 +63,80 @@ def edm(
 
 
 def ve(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
-    """Variance exploding: a score net over log-uniform sigmas, weighted by sigma^2 (Song & Ermon 2019; Song et al. 2021, section 3.4).
+    """Variance exploding: log-uniform sigmas from `VE_LEAST` up (Song & Ermon 2019; Song et al. 2021, section 3.4), a v-net as in `vp`.
 
-    The paper feeds x as it is. Here its size is taken out, as in EDM: in a short trial on a small net the levels at which a picture
-    forms were learnt sooner (a loss of 0.18 against 0.21 at sigma 0.5), the highest ones later, and all together alike.
+    The papers' net answers for the noise, and an error of it counts sigma times in the picture: at the levels where a picture begins that
+    is all that can be seen. Its noise level is ln(sigma / 2), here a quarter of it as in EDM, or the fastest sinusoids tell neighbours apart.
     """
 
     def coefs(sigma: Tensor) -> Coefs:
-        return Coefs(torch.ones_like(sigma), sigma, (sigma.square() + sigma_data**2).rsqrt(), (sigma / 2).log())
+        return Coefs(*_v_of_unit(sigma, sigma_data), (sigma / 2).log() / 4)
 
     def clock(t: Tensor) -> Tensor:
         return lo * (hi / lo) ** t
 
-    return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, torch.ones_like)
+    def law(t: Tensor) -> Tensor:
+        least = max(lo, VE_LEAST)
+        return least * (hi / least) ** t
+
+    return Process(coefs, _uniform_in(law), _karras(lo, hi, rho), clock, torch.ones_like)
 
 
 def vp(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
     """Variance preserving, a v-net over uniform t: DDPM (Ho et al. 2020) with the cosine schedule of Nichol & Dhariwal (2021, equation 17)
-    and the prediction of Salimans & Ho (2022, section 4).
+    and the prediction of Salimans & Ho (2022, section 4), on data of unit variance.
 
-    abar(t) = cos^2(u) with u the t-th part of a right angle, so sigma = tan(u). With the linear beta and the eps-net of 2020 half of the
-    time lies above sigma 3.4, where no picture is left, and an error of the net counts sigma times. `sigma_data` plays no part: the paper's
-    net does not know it, and every process is called alike.
+    The data are divided by their spread, or variance would not be preserved but grow with t, and most of the time be spent where no picture
+    is left. abar(t) = cos^2(u) with u the t-th part of a right angle, so sigma = sigma_data tan(u). With the linear beta and the eps-net of
+    2020 half of the time lies above sigma 3.4, and an error of the net counts sigma times.
     """
 
-    def scale(sigma: Tensor) -> Tensor:
-        return (1 + sigma.square()).rsqrt()
-
     def coefs(sigma: Tensor) -> Coefs:
-        near = scale(sigma)
-        return Coefs(near.square(), -sigma * near, near, sigma.atan() / RIGHT)
+        return Coefs(*_v_of_unit(sigma, sigma_data), (sigma / sigma_data).atan() / RIGHT)
 
-    first, last = (math.atan(edge) for edge in (lo, hi))
+    first, last = (math.atan(edge / sigma_data) for edge in (lo, hi))
 
     def clock(t: Tensor) -> Tensor:
-        return (first + t * (last - first)).tan()
+        return sigma_data * (first + t * (last - first)).tan()
+
+    def scale(sigma: Tensor) -> Tensor:
+        return (sigma_data**2 + sigma.square()).rsqrt()
 
     return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, scale)
 
 
 def subvp(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
-    """Sub-VP, x_t = a x0 + (1 - a^2) eps (Song et al. 2021, section 3.4), with the schedule and the prediction of `vp`: a = cos(u).
+    """Sub-VP, x_t = a x0 + (1 - a^2) eps (Song et al. 2021, section 3.4), with schedule, prediction and unit variance of `vp`: a = cos(u).
 
-    From sigma = sin^2(u) / cos(u) follow a = exp(-asinh(sigma / 2)) and u = atan(sqrt(sigma / a)). `sigma_data` plays no part, as in `vp`.
+    From r = sigma / sigma_data = sin^2(u) / cos(u) follow a = exp(-asinh(r / 2)) and u = atan(sqrt(r / a)).
     """
 
-    def scale(sigma: Tensor) -> Tensor:
-        return (-torch.asinh(sigma / 2)).exp()
+    def kept(ratio: Tensor) -> Tensor:
+        return (-torch.asinh(ratio / 2)).exp()
 
     def angle(sigma: Tensor) -> Tensor:
-        return (sigma / scale(sigma)).sqrt().atan()
+        ratio = sigma / sigma_data
+        return (ratio / kept(ratio)).sqrt().atan()
 
     def coefs(sigma: Tensor) -> Coefs:
-        near = (1 + sigma.square()).rsqrt()
-        return Coefs(near.square(), -sigma * near, scale(sigma), angle(sigma) / RIGHT)
+        return Coefs(*_v_of_unit(sigma, sigma_data), angle(sigma) / RIGHT)
 
     first, last = (_at(angle, edge) for edge in (lo, hi))
 
     def clock(t: Tensor) -> Tensor:
         u = first + t * (last - first)
-        return u.sin().square() / u.cos()
+        return sigma_data * u.sin().square() / u.cos()
 
-    return Process(coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, scale)
+    return Process(
+        coefs, _uniform_in(clock), _karras(lo, hi, rho), clock, lambda sigma: kept(sigma / sigma_data) / sigma_data
+    )
 
 
 def flow(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
     """Flow matching on straight paths, a net of the velocity eps - x0 over uniform t (Lipman et al. 2023; Liu et al. 2023).
 
-    z = (1 - t) x0 + t eps is x / (1 + sigma) with sigma = t / (1 - t). `sigma_data` plays no part, as in `vp`.
+    z = (1 - t) x0 + t eps is x / (1 + sigma) with sigma = t / (1 - t). `sigma_data` plays no part: the paper's net does not know it, and
+    every process is called alike.
     """
 
     def coefs(sigma: Tensor) -> Coefs:
@@ -171,6 +178,15 @@ def _uniform_in(clock: Callable[[Tensor], Tensor]) -> Callable[[int, torch.Gener
         return clock(torch.rand(n, generator=generator))
 
     return draw
+
+
+def _v_of_unit(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(skip, out, in) of a net that sees data of unit variance with noise in variance 1, and answers with v (Salimans & Ho 2022, section 4).
+
+    Up to the sign of `out` they are EDM's (Karras et al. 2022, table 1), which were found by asking for unit variance.
+    """
+    total = sigma.square() + sigma_data**2
+    return sigma_data**2 / total, -sigma * sigma_data * total.rsqrt(), total.rsqrt()
 
 
 def _at(function: Callable[[Tensor], Tensor], value: float) -> float:

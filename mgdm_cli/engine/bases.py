@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 import mgdm_cli
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.errors import BadInput, UsageError
-from mgdm_cli.nets.unet import UNetSettings
+from mgdm_cli.nets.layers import NoiseEmbedding, unit
+from mgdm_cli.nets.unet import UNet, UNetSettings
 
 from . import weights
 
@@ -65,10 +67,13 @@ def named(name: str) -> Base:
 
 
 def fitting(unet: UNetSettings, size: tuple[int, int]) -> Base | None:
-    """The base that a net of these settings on images of this size (height, width) can start from, if there is one."""
-    for base in listing():
-        near = max(size) <= LARGEST * base.size and min(size) * LARGEST >= base.size
-        if near and _alike(base.unet, unet):
+    """The base that a net of these settings on images of this size (height, width) can start from, if there is one.
+
+    One that looks at images as this net does comes before one that has to be folded (`start_from`).
+    """
+    for base in sorted(listing(), key=lambda base: base.unet.patch != unet.patch):
+        own = base.size * unet.patch // base.unet.patch  # the maps inside the net are then as large as those it learnt from
+        if max(size) <= LARGEST * own and min(size) * LARGEST >= own and _alike(base.unet, unet):
             return base
     return None
 
@@ -101,15 +106,15 @@ def require_fit(base: Base, unet: UNetSettings) -> None:
             kinds = {1: "grey images", 3: "colour images"}
             said = f"learnt from {kinds.get(theirs, theirs)}, these are {kinds.get(ours, ours)}"
         elif name == "patch":
-            said = f"learnt from images of {base.size} pixels, these have another size"
+            said = f"learnt from images of {base.size} pixels, these are larger"
         raise UsageError(f"--base {base.name}: {said}", "Choose another base, or --base none.")
 
 
-def start_from(net: nn.Module, base: Base, sha256: str) -> None:
-    """Put the base's weights into `net`. Raises BadInput where the file has changed.
+def start_from(net: UNet, base: Base, sha256: str) -> None:
+    """Put the base's weights into `net`, folded where it sees single pixels. Raises BadInput where the file has changed.
 
-    A class begins as "no class" and a step of its own along the ways in which the base's classes differ. Without that step all classes
-    stay one for a long time: the rows of a net that was trained are 20 apart, and an optimizer moves them by less than 1.
+    A class begins as "no class" and a step of its own along the ways in which the base's classes differ. Rows are taken at the unit size at
+    which they count, however long the training left them.
     """
     if base.sha256 != sha256:
         raise BadInput(
@@ -117,13 +122,36 @@ def start_from(net: nn.Module, base: Base, sha256: str) -> None:
             "Restore it, or train into another folder.",
         )
     tensors = {name: tensor.float() for name, tensor in weights.load(base.path)[0].items()}
+    if net.settings.patch != base.unet.patch:
+        _fold(tensors, base.unet)
     rows = net.state_dict()[CLASS_ROWS]
-    *known, none = tensors[CLASS_ROWS]
-    ways = torch.stack(known) - torch.stack(known).mean(0)
+    known, none = unit(tensors[CLASS_ROWS]).split([len(base.classes), 1])
+    ways = known - known.mean(0)
     own = torch.empty(len(rows) - 1, len(known))
     nn.init.orthogonal_(own, generator=torch.Generator().manual_seed(0))
-    tensors[CLASS_ROWS] = torch.cat([none + APART * F.normalize(own, dim=1) @ ways, none[None]])
+    tensors[CLASS_ROWS] = torch.cat([none + APART * F.normalize(own, dim=1) @ ways, none])
     net.load_state_dict(tensors)
+
+
+def _fold(tensors: dict[str, Tensor], unet: UNetSettings) -> None:
+    """Weights of a net that sees patches, made those of one that sees single pixels: each is taken for a patch of one value.
+
+    The first layer's weights for the pixels of a patch are summed, the last one's averaged. A noise of sigma in such a patch is, to the maps
+    inside, one of sigma times the patch's side in independent pixels; but not all of what they see are means of patches, so the noise
+    level is told, and the size of what is seen is taken, half way between: sigma times the root of the side. c_noise = ln(sigma) / 4
+    (Karras et al. 2022, table 1) grows by a constant then, which turns each pair of sine and cosine.
+    """
+    pixels, channels, between = unet.patch**2, unet.channels, unet.patch**0.5
+    stem, out = tensors["stem.weight"], tensors["out.weight"]
+    colours = stem[:, : channels * pixels].unflatten(1, (channels, pixels)).sum(2) / between
+    tensors["stem.weight"] = torch.cat([colours, stem[:, channels * pixels :]], 1)
+    tensors["out.weight"] = out.unflatten(0, (channels, pixels)).mean(1)
+    tensors["out.bias"] = tensors["out.bias"].unflatten(0, (channels, pixels)).mean(1)
+    sine, cosine = tensors["noise.inner.weight"].chunk(2, 1)
+    turn = NoiseEmbedding.rates_of(sine.shape[1]) * (math.log(between) / 4)
+    tensors["noise.inner.weight"] = torch.cat(
+        [sine * turn.cos() - cosine * turn.sin(), sine * turn.sin() + cosine * turn.cos()], 1
+    )
 
 
 def save(
@@ -136,9 +164,10 @@ def save(
     return weights.save(path, half, {**header, "sources": sources, "classes": classes, **more})
 
 
-def _alike(one: UNetSettings, other: UNetSettings) -> bool:
-    """Whether all weights but the classes' have the same shapes and meaning; dropout is no weight."""
-    return replace(one, classes=0, dropout=0.0) == replace(other, classes=0, dropout=0.0)
+def _alike(base: UNetSettings, ours: UNetSettings) -> bool:
+    """Whether all weights but the classes' have the same shapes and meaning, or can be folded to; dropout is no weight."""
+    patch = base.patch if ours.patch == 1 else ours.patch
+    return replace(base, classes=0, dropout=0.0) == replace(ours, classes=0, dropout=0.0, patch=patch)
 
 
 def _read(path: Path) -> Base:

@@ -113,7 +113,7 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, dim: int, *, frequencies: int = 64) -> None:
         super().__init__()
-        self.register_buffer("rates", 2 * math.pi * torch.logspace(-2, 1, frequencies), persistent=False)
+        self.register_buffer("rates", self.rates_of(frequencies), persistent=False)
         self.inner = nn.Linear(2 * frequencies, dim)
         self.outer = nn.Linear(dim, dim)
 
@@ -123,12 +123,17 @@ class NoiseEmbedding(nn.Module):
         out: Tensor = self.outer(F.silu(self.inner(waves)))
         return out
 
+    @staticmethod
+    def rates_of(frequencies: int) -> Tensor:
+        """(frequencies,): radians for each unit of noise level."""
+        return 2 * math.pi * torch.logspace(-2, 1, frequencies)
+
 
 class PreservingBlock(nn.Module):
     """Magnitude-preserving residual block (Karras et al. 2024, section 2.3, configuration G): SiLU, 3x3 conv, twice, on maps of variance 1.
 
-    The embedding scales the first convolution's output, by 1 at first and, with `gain`, as far as was learnt. `encodes`: the maps are brought to variance 1 first, once on the way down; on the
-    way up the weights alone keep them there.
+    The embedding scales the first convolution's output: by 1 at first, and as far from it as `gain` has learnt. `encodes`: the maps are
+    brought to variance 1 first, once on the way down; on the way up the weights alone keep them there.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
     net = UNet(UNetSettings(1, 2, width=16, widths=(1,), blocks=1, attention=(False,), warp=warp.WIDTH))
     settings = sizing.PROCESS_SETTINGS.get(request.param, {})
     model = Model(net, PROCESSES[request.param](sigma_data=spread, **settings))
-    learn = TrainSettings(seen=1920, rate=3e-3, warm_up=5, check_every=1000)
+    learn = TrainSettings(seen=1920, rate=1.5e-2, warm_up=5, check_every=1000)
     before, state = holdout_loss(model, holdout), begin(model, learn)
     list(train(state, data, holdout, learn, warp=warp.WarpSettings(probability=0.0)))
     model.net.load_state_dict(finished(state, learn))
@@ -64,11 +64,9 @@ def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
     return Parts(model, None, None, (1, 8, 8), spread, CPU), before, holdout_loss(model, holdout)
 
 
-def test_the_loss_falls(learnt: tuple[Parts, float, float], request: pytest.FixtureRequest) -> None:
+def test_the_loss_falls(learnt: tuple[Parts, float, float]) -> None:
     _, before, after = learnt
-    # The net answers 0 at first: 1 for a score, more for EDM's net and for a velocity, less for a v-net, whose target is in part the
-    # picture, which has less than unit variance; see `denoising_loss`.
-    assert (0.6 if request.node.callspec.params["learnt"] in ("vp", "subvp") else 0.9) < before < 1.7
+    assert 0.9 < before < 2.5  # the net answers 0 at first, see `denoising_loss`; the blobs' mean is not 0
     assert after < 0.7 * before
 
 

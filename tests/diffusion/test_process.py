@@ -13,7 +13,7 @@ from mgdm_cli.diffusion.convert import PREDICTIONS
 from mgdm_cli.diffusion.exact import gaussian
 from mgdm_cli.diffusion.loss import denoising_loss
 from mgdm_cli.diffusion.model import Model
-from mgdm_cli.diffusion.process import HI, LO, PROCESSES, clocked, edm, flow, subvp, ve, vp
+from mgdm_cli.diffusion.process import HI, LO, PROCESSES, VE_LEAST, clocked, edm, flow, subvp, ve, vp
 from mgdm_cli.diffusion.types import Cond
 
 SIGMAS = (0.002, 0.05, 1.0, 20.0, 80.0)
@@ -28,14 +28,24 @@ def test_edm_coefficients_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize("t", [0.01, 0.1, 0.5, 0.9])
 def test_vp_and_subvp_noise_as_their_sdes_do(t: float) -> None:
-    """x_t = scale (x0 + sigma eps) has the mean and spread of the SDE's marginal, and the net is told t."""
-    a = math.cos(t * math.pi / 2)
-    for process, spread in ((vp(), math.sqrt(1 - a * a)), (subvp(), 1 - a * a)):
-        sigma = torch.tensor([spread / a], dtype=torch.float64)
-        assert float(process.scale(sigma)) == pytest.approx(a, rel=1e-10)
+    """x_t = scale (x0 + sigma eps) has the mean and spread of the SDE's marginal on data of unit variance, and the net is told t."""
+    a, data = math.cos(t * math.pi / 2), 0.3
+    for make, spread in ((vp, math.sqrt(1 - a * a)), (subvp, 1 - a * a)):
+        process, sigma = make(sigma_data=data), torch.tensor([data * spread / a], dtype=torch.float64)
+        assert float(process.scale(sigma) * data) == pytest.approx(a, rel=1e-10)
         assert float(process.scale(sigma) * sigma) == pytest.approx(spread, rel=1e-10)
-        assert float(process.coefs(sigma).in_) == pytest.approx(a, rel=1e-10)
         assert float(process.coefs(sigma).noise) == pytest.approx(t, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["vp", "ve", "subvp", "edm"])
+def test_the_net_sees_unit_variance_and_is_asked_for_it(name: str) -> None:
+    data, generator = 0.3, torch.Generator().manual_seed(0)
+    x0, eps = (torch.randn(200_000, generator=generator, dtype=torch.float64) * spread for spread in (data, 1))
+    for sigma in (0.05, 0.3, 4.0):
+        skip, out, in_, _ = (float(c) for c in PROCESSES[name](sigma_data=data).coefs(torch.tensor([sigma]).double()))
+        x = x0 + sigma * eps
+        assert float((in_ * x).std()) == pytest.approx(1, rel=0.01)
+        assert float(((x0 - skip * x) / out).std()) == pytest.approx(1, rel=0.01)
 
 
 def test_ddpm_with_a_thousand_cosine_steps_is_vp() -> None:
@@ -43,8 +53,8 @@ def test_ddpm_with_a_thousand_cosine_steps_is_vp() -> None:
     for k in (10, 200, 500, 900):
         kept = [math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2 for t in (0.0, k / 1000)]
         abar = kept[1] / kept[0]
-        sigma = torch.tensor([math.sqrt((1 - abar) / abar)], dtype=torch.float64)
-        assert float(vp().coefs(sigma).noise) == pytest.approx(k / 1000, abs=0.008)
+        sigma = torch.tensor([math.sqrt((1 - abar) / abar)], dtype=torch.float64)  # in spreads of the data
+        assert float(vp(sigma_data=0.5).coefs(0.5 * sigma).noise) == pytest.approx(k / 1000, abs=0.008)
 
 
 def test_ncsn_levels_are_geometric() -> None:
@@ -76,10 +86,11 @@ def test_a_grid_falls_from_the_largest_sigma_to_zero(name: str) -> None:
 def test_training_sigmas_are_uniform_in_the_papers_time(name: str) -> None:
     process = PROCESSES[name]()
     drawn = process.draw(20_000, torch.Generator().manual_seed(0))
-    assert float(drawn.min()) >= LO * 0.999
+    least = VE_LEAST if name == "ve" else LO
+    assert float(drawn.min()) >= least * 0.999
     assert float(drawn.max()) <= HI * 1.001
-    noise = process.coefs(drawn).noise  # t itself, or ln(sigma / 2): both run evenly with the paper's time
-    ends = process.coefs(torch.tensor([LO, HI])).noise
+    noise = process.coefs(drawn).noise  # t itself, or a quarter of ln(sigma / 2): both run evenly with the paper's time
+    ends = process.coefs(torch.tensor([least, HI])).noise
     share = ((noise - ends[0]) / (ends[1] - ends[0])).sort().values
     assert float((share - torch.linspace(0, 1, 20_000)).abs().max()) < 0.015
 
@@ -128,21 +139,22 @@ class Exact(torch.nn.Module):
         if self.name == "edm":
             total = sigma**2 + 0.3**2
             return (x0 - 0.09 / total * x) / (sigma * 0.3 / math.sqrt(total))
-        kind, factor = {"ve": ("score", sigma), "flow": ("velocity", 1)}.get(self.name, ("v", 1))
-        return factor * PREDICTIONS[kind][0](x, x0, sigma)
+        if self.name == "flow":
+            return PREDICTIONS["velocity"][0](x, x0, sigma)
+        return PREDICTIONS["v"][0](x / 0.3, x0 / 0.3, sigma / 0.3)
 
     def _sigma(self, noise: float) -> float:
         if self.name in ("edm", "ve"):
-            return math.exp(4 * noise) if self.name == "edm" else 2 * math.exp(noise)
+            return math.exp(4 * noise) * (1 if self.name == "edm" else 2)
         if self.name == "flow":
             return noise / (1 - noise)
         u = noise * math.pi / 2
-        return math.tan(u) if self.name == "vp" else math.sin(u) ** 2 / math.cos(u)
+        return 0.3 * (math.tan(u) if self.name == "vp" else math.sin(u) ** 2 / math.cos(u))
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
 def test_one_exact_denoiser_in_every_frameworks_words(name: str) -> None:
-    """Score net (times sigma), v-nets, a velocity net and EDM's net, each exact: the model around each gives the same x0."""
+    """V-nets of unit variance, a velocity net and EDM's net, each exact: the model around each gives the same x0."""
     model = Model(Exact(name), PROCESSES[name](sigma_data=0.3)).double()
     clean = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.3 + 0.2
     for sigma in (0.05, 1.0, 20.0):
@@ -155,21 +167,21 @@ def test_one_exact_denoiser_in_every_frameworks_words(name: str) -> None:
         assert torch.allclose(model.bind(Cond())(x, sigma), gaussian(0.2, 0.3)(x, sigma), atol=1e-5 * max(1, sigma))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("vp", "v"), ("subvp", "v"), ("ve", "score"), ("flow", "velocity")])
-def test_the_loss_is_the_papers_own(name: str, kind: str) -> None:
-    """1 / out^2 makes it the plain squared error of the prediction (of sigma * score for NCSN), for any net."""
+@pytest.mark.parametrize("name", ["vp", "subvp", "ve", "flow"])
+def test_the_loss_is_the_papers_own(name: str) -> None:
+    """1 / out^2 makes it the plain squared error of v on data of unit variance, or of the velocity, for any net."""
 
     class Some(torch.nn.Module):
         def forward(self, x: Tensor, noise: Tensor, label: object, warp: object) -> Tensor:
             return 0.3 * x + 0.1
 
-    model, generator = Model(Some(), PROCESSES[name](sigma_data=0.5)), torch.Generator().manual_seed(0)
+    model, generator = Model(Some(), PROCESSES[name](sigma_data=0.4)), torch.Generator().manual_seed(0)
     x0, eps = torch.randn(4, 1, 8, 8, generator=generator), torch.randn(4, 1, 8, 8, generator=generator)
     for sigma in (0.1, 2.0):
         at = torch.full((4,), sigma)
         x = x0 + sigma * eps
-        factor = sigma if kind == "score" else 1.0
-        wanted = factor * PREDICTIONS[kind][0](x, x0, sigma)
+        kind, unit = ("velocity", 1.0) if name == "flow" else ("v", 0.4)
+        wanted = PREDICTIONS[kind][0](x / unit, x0 / unit, sigma / unit)
         answer = 0.3 * model.process.coefs(at).in_[0] * x + 0.1
         loss = (answer - wanted).square().mean((1, 2, 3))
         assert torch.allclose(denoising_loss(model, x0, at, eps, Cond()), loss, rtol=1e-3)

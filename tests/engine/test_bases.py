@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from mgdm_cli.commands import models
 from mgdm_cli.engine import bases, sizing
@@ -16,6 +18,7 @@ from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import pretrain
 from mgdm_cli.engine.run import DENOISER, RunSettings, first_weights, load_parts, write_settings
 from mgdm_cli.errors import BadInput, UsageError
+from mgdm_cli.nets.layers import unit
 from mgdm_cli.nets.unet import UNet, UNetSettings
 from tests.tiny import CPU, drain, tiny_set, tiny_settings, two_threads
 
@@ -94,7 +97,7 @@ def test_a_run_starts_from_the_base_and_needs_it_no_more_once_trained(tmp_path: 
     for name, tensor in model.net.state_dict().items():
         if name != bases.CLASS_ROWS:
             assert torch.allclose(tensor, tensors[name], atol=1e-3), name
-    rows, known = model.net.state_dict()[bases.CLASS_ROWS], tensors[bases.CLASS_ROWS]
+    rows, known = model.net.state_dict()[bases.CLASS_ROWS], unit(tensors[bases.CLASS_ROWS])
     assert torch.allclose(rows[-1], known[-1], atol=1e-3), "no class is what it was"
     apart, theirs = torch.pdist(rows), torch.pdist(known[:-1]).mean()
     assert 0.05 * theirs < apart.min() < apart.max() < theirs, (
@@ -119,6 +122,38 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path, shelf: Path
     put(shelf / "small-32.safetensors", seed=4)
     with pytest.raises(BadInput, match="small-32"):
         first_weights(settings, CPU)
+
+
+def test_a_base_of_patches_is_folded_for_smaller_images(shelf: Path) -> None:
+    """Each pixel counts as a patch of one value: so does the first layer see it, and the last one answers with the mean of the patch."""
+    torch.manual_seed(0)
+    patches = replace(SMALL, patch=2, channels=1)
+    theirs, ours = UNet(patches), UNet(replace(patches, patch=1, classes=4))
+    torch.nn.init.normal_(theirs.out.weight)
+    bases.save(
+        shelf / "wide-64.safetensors", theirs.state_dict(), patches, size=64, seen=9, licence="x", sources=(),
+        classes=("a",) * 7,
+    )  # fmt: skip
+    bases.listing.cache_clear()
+    found = bases.fitting(ours.settings, (32, 32))
+    assert found is not None
+    assert found.name == "wide-64"
+    assert bases.fitting(ours.settings, (65, 65)) is None, "there a net sees patches itself"
+    bases.require_fit(found, ours.settings)
+    bases.start_from(ours, found, found.sha256)
+    x, root = torch.randn(2, 1, 8, 8), 2**0.5
+    patch = F.pixel_unshuffle(F.interpolate(x, scale_factor=2.0, mode="nearest"), 2)
+    wanted = F.conv2d(patch, theirs.stem.weight[:, :4])
+    assert torch.allclose(root * F.conv2d(x, ours.stem.weight[:, :1]), wanted, atol=0.02)
+    assert torch.allclose(ours.stem.weight[:, 1:], theirs.stem.weight[:, 4:], atol=0.01)
+    deep = torch.randn(2, 8, 8, 8)
+    assert torch.allclose(ours.out(deep), F.avg_pool2d(F.pixel_shuffle(theirs.out(deep), 2), 2), atol=0.02)
+    noise = torch.linspace(-1, 1, 5)
+    assert torch.allclose(ours.noise(noise), theirs.noise(noise + math.log(root) / 4), atol=0.02)
+    assert bases.fitting(patches, (64, 64)) == found
+    put(shelf / "small-32.safetensors", seed=3)
+    with pytest.raises(UsageError, match="learnt from images of 32 pixels, these are larger"):
+        bases.require_fit(bases.named("small-32"), replace(SMALL, patch=2))
 
 
 def test_settings_take_a_base_that_fits_unless_told_not_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
