@@ -22,7 +22,7 @@ from . import weights
 
 KIND = "base"
 CLASS_ROWS = "label.weight"  # the one tensor whose shape hangs on the classes; its last row is "no class"
-APART = 0.3  # how far apart classes begin, as a share of the base's own: with 1 the pictures suffer at first
+APART = 1.0  # how far apart classes begin, as a share of the base's own: nearer, and after a short training they are still much alike
 LARGEST = 2.0  # how many times larger than the base's a set's pictures may be
 
 

@@ -99,13 +99,14 @@ def test_a_report_goes_into_a_folder_that_is_there(
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ((), "scratch (no base fits: size 32)"),
+        ((), "colour-64"),
+        (("--width", "32"), "scratch (no base fits: width 32)"),
         (("--base", "none"), "scratch"),
         (("--process", "flow"), "process flow)"),
     ],
-    ids=["size", "none", "process"],
+    ids=["base", "width", "none", "process"],
 )
-def test_a_training_from_scratch_says_why(flags: tuple[str, ...], told: str, source: Source, tmp_path: Path) -> None:
+def test_a_training_says_what_it_starts_from_and_why(flags: tuple[str, ...], told: str, source: Source, tmp_path: Path) -> None:
     words = ["train", "--data", str(source.data), "-o", str(tmp_path / "run"), "--seen", "64", *flags]
     with subprocess.Popen([sys.executable, "-m", "mgdm_cli", *words], stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None

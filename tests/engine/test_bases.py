@@ -100,8 +100,8 @@ def test_a_run_starts_from_the_base_and_needs_it_no_more_once_trained(tmp_path: 
     rows, known = model.net.state_dict()[bases.CLASS_ROWS], unit(tensors[bases.CLASS_ROWS])
     assert torch.allclose(rows[-1], known[-1], atol=1e-3), "no class is what it was"
     apart, theirs = torch.pdist(rows), torch.pdist(known[:-1]).mean()
-    assert 0.05 * theirs < apart.min() < apart.max() < theirs, (
-        "each class has a place of its own, nearer than the base's"
+    assert 0.3 * theirs < apart.min() < apart.max() < 1.6 * theirs, (
+        "each class has a place of its own, as far from the others as the base's"
     )
     folder = tmp_path / "run"
     folder.mkdir()
