@@ -29,13 +29,14 @@ def tiny_set(root: Path, *, form: str = "png8", size: int = 32) -> Source:
     return Source(root, patient_regex=PATIENT_REGEX)
 
 
-def tiny_settings(prepared: Prepared, *, seen: int = 96) -> RunSettings:
-    """Settings with nets of a few thousand weights."""
+def tiny_settings(prepared: Prepared, *, seen: int = 96, base: str = "none") -> RunSettings:
+    """Settings with nets of a few thousand weights; the denoiser of a base model is as large as it is."""
     data = preparing.pictures(prepared, prepared.splits.train, CPU)
-    settings = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base="none")
+    settings = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base=base)
+    small = replace(settings.unet, width=8, widths=(1, 2), blocks=1, attention=(False, True))
     return settings.model_copy(
         update={
-            "unet": replace(settings.unet, width=8, widths=(1, 2), blocks=1, attention=(False, True)),
+            "unet": small if base == "none" else settings.unet,
             "classifier": replace(settings.classifier, width=8, widths=(1, 2)),
             "train": replace(settings.train, seen=seen, batch=8, check_every=5, warm_up=2),
             "classifier_seen": 96,
@@ -43,10 +44,12 @@ def tiny_settings(prepared: Prepared, *, seen: int = 96) -> RunSettings:
     )
 
 
-def tiny_run(folder: Path, source: Source, *, trained: bool = True, seen: int = 96) -> tuple[Prepared, RunSettings]:
+def tiny_run(
+    folder: Path, source: Source, *, trained: bool = True, seen: int = 96, base: str = "none"
+) -> tuple[Prepared, RunSettings]:
     """A run in `folder`: its settings, and its weights unless `trained` is False."""
     prepared = prepare(source, seed=0)
-    settings = tiny_settings(prepared, seen=seen)
+    settings = tiny_settings(prepared, seen=seen, base=base)
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(folder, settings)
     if trained:

@@ -14,10 +14,11 @@ by s, all of them are `x = x0 + sigma eps`, and only that is ever sampled:
 | EDM (Karras et al. 2022) | x0 + sigma eps | 1 | sigma | `edm` |
 | flow matching (Lipman et al. 2023) | (1 - t) x0 + t eps | 1 - t | t / (1 - t) | `flow` |
 
-B is the integral of beta from 0 to t; here a is a cosine (`vp`). What is left of a framework is how the net is wrapped (`coefs`: a v-net of
-data of unit variance, a velocity-net, EDM's) and which sigmas it is trained on (`draw`: the paper's law of t). Whether an ODE or an SDE is followed afterwards, with
-which step, is a choice of sampler: any process runs under any of them. All share one default grid over one range, so that steps and
-guidance intervals mean the same for every model; a paper's own grid is uniform in its clock, and `clocked` gives it.
+B is the integral of beta from 0 to t; here a is a cosine (`vp`). What is left of a framework is how the net is wrapped (`coefs`: a v-net
+of data of unit variance, a velocity-net, EDM's) and which sigmas it is trained on (`draw`: the paper's law of t). Whether an ODE or an
+SDE is followed afterwards, with which step, is a choice of sampler: any process runs under any of them. All share one default grid over
+one range, so that steps and guidance intervals mean the same for every model; a paper's own grid is uniform in its clock, and `clocked`
+gives it.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def edm(
 def ve(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
     """Variance exploding: log-uniform sigmas from `VE_LEAST` up (Song & Ermon 2019; Song et al. 2021, section 3.4), a v-net as in `vp`.
 
-    The papers' net answers for the noise, and an error of it counts sigma times in the picture: at the levels where a picture begins that
-    is all that can be seen. Its noise level is ln(sigma / 2), here a quarter of it as in EDM, or the fastest sinusoids tell neighbours apart.
+    The papers' net answers for the noise, and an error of it counts sigma times in the picture: where a picture begins that is all that
+    can be seen. It is told ln(sigma / 2), here a quarter of it as in EDM, or the fastest sinusoids tell neighbours apart.
     """
 
     def coefs(sigma: Tensor) -> Coefs:
@@ -181,9 +182,9 @@ def _uniform_in(clock: Callable[[Tensor], Tensor]) -> Callable[[int, torch.Gener
 
 
 def _v_of_unit(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(skip, out, in) of a net that sees data of unit variance with noise in variance 1, and answers with v (Salimans & Ho 2022, section 4).
+    """(skip, out, in) of a net that sees data of unit variance, noised, at variance 1 and answers with v (Salimans & Ho 2022, section 4).
 
-    Up to the sign of `out` they are EDM's (Karras et al. 2022, table 1), which were found by asking for unit variance.
+    Up to the sign of `out` they are EDM's (Karras et al. 2022, table 1), which follow from asking for unit variance.
     """
     total = sigma.square() + sigma_data**2
     return sigma_data**2 / total, -sigma * sigma_data * total.rsqrt(), total.rsqrt()

@@ -16,7 +16,7 @@ import mgdm_cli
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.nets.layers import NoiseEmbedding, unit
-from mgdm_cli.nets.unet import UNet, UNetSettings
+from mgdm_cli.nets.unet import UNetSettings
 
 from . import weights
 
@@ -72,7 +72,9 @@ def fitting(unet: UNetSettings, size: tuple[int, int]) -> Base | None:
     One that looks at images as this net does comes before one that has to be folded (`start_from`).
     """
     for base in sorted(listing(), key=lambda base: base.unet.patch != unet.patch):
-        own = base.size * unet.patch // base.unet.patch  # the maps inside the net are then as large as those it learnt from
+        own = (
+            base.size * unet.patch // base.unet.patch
+        )  # the maps inside the net are then as large as those it learnt from
         if max(size) <= LARGEST * own and min(size) * LARGEST >= own and _alike(base.unet, unet):
             return base
     return None
@@ -110,7 +112,7 @@ def require_fit(base: Base, unet: UNetSettings) -> None:
         raise UsageError(f"--base {base.name}: {said}", "Choose another base, or --base none.")
 
 
-def start_from(net: UNet, base: Base, sha256: str) -> None:
+def start_from(net: nn.Module, base: Base, sha256: str) -> None:
     """Put the base's weights into `net`, folded where it sees single pixels. Raises BadInput where the file has changed.
 
     A class begins as "no class" and a step of its own along the ways in which the base's classes differ. Rows are taken at the unit size at
@@ -122,10 +124,12 @@ def start_from(net: UNet, base: Base, sha256: str) -> None:
             "Restore it, or train into another folder.",
         )
     tensors = {name: tensor.float() for name, tensor in weights.load(base.path)[0].items()}
-    if net.settings.patch != base.unet.patch:
+    fresh = net.state_dict()
+    if fresh["stem.weight"].shape != tensors["stem.weight"].shape:
         _fold(tensors, base.unet)
-    rows = net.state_dict()[CLASS_ROWS]
-    known, none = unit(tensors[CLASS_ROWS]).split([len(base.classes), 1])
+    rows = fresh[CLASS_ROWS]
+    told = unit(tensors[CLASS_ROWS])
+    known, none = told[:-1], told[-1:]
     ways = known - known.mean(0)
     own = torch.empty(len(rows) - 1, len(known))
     nn.init.orthogonal_(own, generator=torch.Generator().manual_seed(0))
@@ -136,17 +140,17 @@ def start_from(net: UNet, base: Base, sha256: str) -> None:
 def _fold(tensors: dict[str, Tensor], unet: UNetSettings) -> None:
     """Weights of a net that sees patches, made those of one that sees single pixels: each is taken for a patch of one value.
 
-    The first layer's weights for the pixels of a patch are summed, the last one's averaged. A noise of sigma in such a patch is, to the maps
-    inside, one of sigma times the patch's side in independent pixels; but not all of what they see are means of patches, so the noise
+    The first layer's weights for the pixels of a patch are summed, the last one's averaged. To the maps inside, a noise of sigma in such a
+    patch is one of sigma times the patch's side in independent pixels; but not all of what they see are means of patches, so the noise
     level is told, and the size of what is seen is taken, half way between: sigma times the root of the side. c_noise = ln(sigma) / 4
     (Karras et al. 2022, table 1) grows by a constant then, which turns each pair of sine and cosine.
     """
     pixels, channels, between = unet.patch**2, unet.channels, unet.patch**0.5
     stem, out = tensors["stem.weight"], tensors["out.weight"]
-    colours = stem[:, : channels * pixels].unflatten(1, (channels, pixels)).sum(2) / between
+    colours = stem[:, : channels * pixels].reshape(len(stem), channels, pixels, *stem.shape[2:]).sum(2) / between
     tensors["stem.weight"] = torch.cat([colours, stem[:, channels * pixels :]], 1)
-    tensors["out.weight"] = out.unflatten(0, (channels, pixels)).mean(1)
-    tensors["out.bias"] = tensors["out.bias"].unflatten(0, (channels, pixels)).mean(1)
+    tensors["out.weight"] = out.reshape(channels, pixels, *out.shape[1:]).mean(1)
+    tensors["out.bias"] = tensors["out.bias"].reshape(channels, pixels).mean(1)
     sine, cosine = tensors["noise.inner.weight"].chunk(2, 1)
     turn = NoiseEmbedding.rates_of(sine.shape[1]) * (math.log(between) / 4)
     tensors["noise.inner.weight"] = torch.cat(

@@ -93,7 +93,8 @@ class UnitLinear(Unit):
 
 def unit(x: Tensor) -> Tensor:
     """x (B, D) at a root mean square of 1 over each row."""
-    return F.normalize(x.float(), dim=1, eps=EPS).to(x.dtype) * x.shape[1] ** 0.5
+    unit: Tensor = F.normalize(x.float(), dim=1, eps=EPS) * x.shape[1] ** 0.5
+    return unit.to(x.dtype)
 
 
 def settle(net: nn.Module) -> None:

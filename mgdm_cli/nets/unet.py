@@ -8,7 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import SILU, Attention, ChannelNorm, NoiseEmbedding, PreservingBlock, UnitConv, UnitLinear, silu, unit, zeroed
+from .layers import (
+    SILU,
+    Attention,
+    ChannelNorm,
+    NoiseEmbedding,
+    PreservingBlock,
+    UnitConv,
+    UnitLinear,
+    silu,
+    unit,
+    zeroed,
+)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ def test_a_report_goes_into_a_folder_that_is_there(
     ],
     ids=["base", "width", "none", "process"],
 )
-def test_a_training_says_what_it_starts_from_and_why(flags: tuple[str, ...], told: str, source: Source, tmp_path: Path) -> None:
+def test_a_training_says_what_it_starts_from_and_why(
+    flags: tuple[str, ...], told: str, source: Source, tmp_path: Path
+) -> None:
     words = ["train", "--data", str(source.data), "-o", str(tmp_path / "run"), "--seen", "64", *flags]
     with subprocess.Popen([sys.executable, "-m", "mgdm_cli", *words], stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None

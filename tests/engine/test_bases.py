@@ -129,7 +129,8 @@ def test_a_base_of_patches_is_folded_for_smaller_images(shelf: Path) -> None:
     torch.manual_seed(0)
     patches = replace(SMALL, patch=2, channels=1)
     theirs, ours = UNet(patches), UNet(replace(patches, patch=1, classes=4))
-    torch.nn.init.normal_(theirs.out.weight)
+    for parameter in theirs.out.parameters():
+        torch.nn.init.normal_(parameter)
     bases.save(
         shelf / "wide-64.safetensors", theirs.state_dict(), patches, size=64, seen=9, licence="x", sources=(),
         classes=("a",) * 7,
