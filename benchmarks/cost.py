@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from mgdm_cli.commands.wanted import BETWEEN, SCALE, STEPS, STRENGTH
+from mgdm_cli.commands.wanted import BETWEEN, SAMPLER, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Recipe
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
@@ -53,7 +53,7 @@ def parts_of(size: int, classes: int) -> Parts:
 def in_blocks(rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds a candidate by resolution and by classes."""
     recipe = Recipe(
-        process="edm", sampler="dpmpp_2m", steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN, guidance="uncertainty",
+        process="edm", sampler=SAMPLER, steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN, guidance="uncertainty",
         strength=STRENGTH, between=BETWEEN, filters=Filters(label=False),
     )  # fmt: skip
     arms = {f"{size} px": parts_of(size, 3) for size in SIZES} | {f"{k} classes": parts_of(64, k) for k in CLASSES}

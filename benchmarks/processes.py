@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, keep, source_of, told
+from mgdm_cli.commands.wanted import SAMPLER
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.process import PROCESSES
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for process in asked.processes.split(","):
         settings = settings_of(process, prepared, data, asked.seen)
         model, header = trained(settings, data, holdout, asked.work)
-        arms = {process: ("dpmpp_2m", STEPS, asked.per_class)}
+        arms = {process: (SAMPLER, STEPS, asked.per_class)}
         if process == "edm":
             arms["edm, Heun"] = ("heun", HEUN_STEPS, asked.per_class)
             if asked.ancestral_per_class:

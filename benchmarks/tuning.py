@@ -24,8 +24,9 @@ import torch
 
 from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, evenly, gauge, keep, source_of, told
 from mgdm_cli.commands.modelling import suited_scale
-from mgdm_cli.commands.wanted import STEPS
+from mgdm_cli.commands.wanted import SAMPLER, STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
+from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.engine.classifying import logits_of
 from mgdm_cli.engine.decoding import make_block
 from mgdm_cli.engine.device import make_deterministic, pick
@@ -37,12 +38,12 @@ from mgdm_cli.engine.training import holdout_loss
 BLOCK = 8
 
 
-def drawn(folder: Path, per_class: int, suits: Scale, steps: int) -> tuple[torch.Tensor, np.ndarray]:
+def drawn(folder: Path, per_class: int, suits: Scale, sampler: str, steps: int) -> tuple[torch.Tensor, np.ndarray]:
     """(x0 (N, C, H, W), label (N,)) of a run."""
     settings = read_settings(folder)
     parts, _ = load_parts(folder, settings, CPU)
     recipe = Recipe(
-        process=settings.process, sampler="dpmpp_2m", steps=steps, scale=suits.scale, scale_between=suits.between,
+        process=settings.process, sampler=sampler, steps=steps, scale=suits.scale, scale_between=suits.between,
         guidance="cfg" if suits.scale != 1 else "none", strength=0.0,
     )  # fmt: skip
     made, label = [], []
@@ -57,12 +58,12 @@ def drawn(folder: Path, per_class: int, suits: Scale, steps: int) -> tuple[torch
 
 
 def row(
-    folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float | None, steps: int
+    folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float | None, sampler: str, steps: int
 ) -> dict[str, Any]:
     """One run in the table."""
     settings = read_settings(folder)
     suits = suited_scale(folder, prepared, settings, CPU) if scale is None else Scale(scale, SCALE_BETWEEN)
-    x0, label = drawn(folder, per_class, suits, steps)
+    x0, label = drawn(folder, per_class, suits, sampler, steps)
     parts, _ = load_parts(folder, settings, CPU)
     assert parts.judge is not None
     kept = np.flatnonzero(logits_of(parts.judge, x0).argmax(1).numpy() == label)
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
     parser.add_argument("--per-class", type=int, default=80)
     parser.add_argument("--scale", type=float, help="of the guidance; as a rule the one that suits each run")
+    parser.add_argument("--sampler", choices=SAMPLERS, default=SAMPLER)
     parser.add_argument("--steps", type=int, default=STEPS)
     asked = parser.parse_args(arguments)
     make_deterministic()
@@ -91,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepared = source_of(asked)
     measure, rows = gauge(prepared, asked.work), {}
     for name, _, folder in (text.partition("=") for text in asked.run):
-        rows[name] = line = row(Path(folder), prepared, measure, asked.per_class, asked.scale, asked.steps)
+        rows[name] = line = row(
+            Path(folder), prepared, measure, asked.per_class, asked.scale, asked.sampler, asked.steps
+        )
         head = f"{name:12s} base {line['base']}, {line['seen']} seen, scale {line['scale']:g}: holdout loss {line['holdout_loss']}"
         sys.stdout.write(
             f"{head}, {told(line)}\n{'':12s} accepted {line['accepted']['share']:.0%}: {told(line['accepted'])}\n"
@@ -99,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     real = class_seen_in_real(measure.found, prepared)
     sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
-    document = {"set": asked.data.name, "steps": asked.steps, "real": real, "runs": rows}
+    document = {"set": asked.data.name, "sampler": asked.sampler, "steps": asked.steps, "real": real, "runs": rows}
     keep(f"tuning_{asked.data.name}", document)
     return 0
 

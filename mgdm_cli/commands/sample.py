@@ -13,7 +13,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.wanted import SCALE
+from mgdm_cli.commands.wanted import SAMPLER, SCALE
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import UsageError
 
@@ -67,7 +67,7 @@ def run(
         suits = Scale(scale, SCALE_BETWEEN)
     else:  # what was measured is the scale of cfg
         suits = Scale(SCALE, SCALE_BETWEEN) if guidance == "auto" else stored(folder) or UNMEASURED
-    drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing("dpmpp_2m", STEPS, suits.scale))
+    drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing(SAMPLER, STEPS, suits.scale))
     recipe = recipe_of(
         settings,
         guidance=guidance if drawn.scale != 1 or settings.student else "none",

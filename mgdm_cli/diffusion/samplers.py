@@ -7,7 +7,7 @@ process: any model runs under any of them. Here are the ones that solve the ODE,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import torch
@@ -118,3 +118,10 @@ SAMPLERS: dict[str, Sampler] = {
     "langevin": langevin,
     "pc": pc,
 }
+_ALWAYS_DRAW = frozenset({"ddpm", "sde", "churn", "langevin", "pc"})
+_ETA = {"ddim": 0.0, "dpmpp_2m_sde": 1.0}  # of those that draw by it, where none is given
+
+
+def draws(sampler: str, knobs: Mapping[str, float]) -> bool:
+    """Whether it draws fresh noise on the way: then another number of steps gives another picture, not the same one less exactly."""
+    return sampler in _ALWAYS_DRAW or (sampler in _ETA and knobs.get("eta", _ETA[sampler]) > 0)

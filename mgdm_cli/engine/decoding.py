@@ -29,7 +29,7 @@ from mgdm_cli.diffusion.guidance import (
 )
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
-from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.diffusion.samplers import SAMPLERS, draws
 from mgdm_cli.diffusion.types import NULL, Cond, Denoise, Process, Score
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
@@ -317,13 +317,14 @@ def _finite(x: Tensor) -> Tensor:
 def _select(parts: Parts, recipe: Recipe, label: Tensor, where: tuple[int, int, int], count: Count) -> Candidates:
     """For each row the hardest of `recipe.candidates` previews that keep the label; "before" is the row's first preview.
 
-    A student's preview is the picture itself.
+    Where another number of steps gives another picture (a student's, or a sampler's that draws) the preview is the picture itself.
     """
     if parts.guide is None or parts.judge is None:
         raise ValueError("--mode select needs a classifier and a judge")
     block, name = len(label), TERM_OF[recipe.guidance]
     seeds, hardness, kept, previews = [], [], [], []
-    steps = recipe.steps if parts.student else min(PREVIEW_STEPS, recipe.steps)
+    whole = parts.student is not None or draws(recipe.sampler, recipe.knobs)
+    steps = recipe.steps if whole else min(PREVIEW_STEPS, recipe.steps)
     for k in range(recipe.candidates):
         mine = [seed_of(*where, k * block + row) for row in range(block)]
         preview = _decode(parts, recipe, _plain(parts, recipe, label, mine, count), mine, steps)
@@ -335,7 +336,7 @@ def _select(parts: Parts, recipe: Recipe, label: Tensor, where: tuple[int, int, 
     allowed = keeps & (hard <= torch.quantile(hard.flatten().float(), CAP))
     best = torch.where(allowed, hard, hard - 1e6).argmax(0).tolist()
     chosen = tuple(seeds[k][row] for row, k in enumerate(best))
-    if parts.student:
+    if whole:
         after = torch.stack([previews[k][row] for row, k in enumerate(best)])
     else:
         after = _decode(parts, recipe, _plain(parts, recipe, label, chosen, count), chosen)

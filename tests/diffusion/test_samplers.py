@@ -11,7 +11,7 @@ from torch import Tensor
 from mgdm_cli.diffusion.exact import gaussian, mixture
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.process import edm
-from mgdm_cli.diffusion.samplers import SAMPLERS
+from mgdm_cli.diffusion.samplers import SAMPLERS, draws
 from mgdm_cli.diffusion.types import Denoise
 
 MEAN, SPREAD = 0.2, 0.5
@@ -213,3 +213,19 @@ def test_every_sampler_yields_each_step_and_ends_in_the_denoised_image(name: str
     steps = list(SAMPLERS[name](lambda x, s: x0, torch.randn(2, 1, 4, 4), [5.0, 1.0, 0.0], randn_like=torch.randn_like))
     assert len(steps) == 2
     assert torch.allclose(steps[-1], x0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_it_is_known_which_samplers_draw_fresh_noise(name: str) -> None:
+    for knobs in ({}, {"eta": 0.0}, {"eta": 0.5}):
+        if knobs and name not in ("ddim", "dpmpp_2m_sde"):
+            continue
+        drawn: list[int] = []
+
+        def like(x: Tensor, drawn: list[int] = drawn) -> Tensor:
+            drawn.append(1)
+            return torch.randn_like(x)
+
+        x = torch.randn(1, 1, 4, 4) * 5
+        list(SAMPLERS[name](gaussian(0.0, 0.5), x, [5.0, 0.4, 0.1, 0.0], randn_like=like, **knobs))
+        assert draws(name, knobs) == bool(drawn)

@@ -141,6 +141,19 @@ def test_selection_takes_the_hardest_preview_that_keeps_the_label(parts: Parts) 
     assert made.before is not None
 
 
+def test_where_steps_change_the_picture_the_preview_is_the_picture(parts: Parts) -> None:
+    recipe = RECIPE.model_copy(update={"mode": "select", "candidates": 3, "sampler": "dpmpp_2m_sde"})
+    made, plain = (
+        block(parts, each) for each in (recipe, recipe.model_copy(update={"guidance": "cfg", "mode": "guide"}))
+    )
+    assert made.count.evaluations == 3 * plain.count.evaluations
+    for row, seed in enumerate(plain.seeds):
+        if seed in made.seeds:
+            assert torch.equal(made.after[made.seeds.index(seed)], plain.after[row])
+    assert made.before is not None
+    assert torch.equal(made.before, plain.after)
+
+
 def test_cost_is_what_a_block_really_does(parts: Parts) -> None:
     for update in (
         {},
