@@ -348,7 +348,7 @@ Flip = Annotated[
 SAMPLING = "Sampling"
 SAMPLER_NAMES = "euler, heun, ddim, ddpm, dpmpp_2m, unipc, sde, churn, dpmpp_2m_sde, langevin or pc."
 
-SAMPLER_HELP = f"dpmpp_2m_sde as a rule, ddpm for students; {SAMPLER_NAMES}"
+SAMPLER_HELP = f"dpmpp_2m as a rule, ddpm for students; {SAMPLER_NAMES}"
 SamplerName = Annotated[
     str | None, typer.Option("--sampler", metavar="NAME", help=SAMPLER_HELP, rich_help_panel=SAMPLING)
 ]

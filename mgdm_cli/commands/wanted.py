@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 STRENGTH = 0.03
 BALANCE = "equal"  # made images in rare classes alone mark these classes (measured: benchmarks.utility)
-SAMPLER = "dpmpp_2m_sde"  # fresh noise on the way mends errors of a short training (measured: benchmarks.samplers)
+SAMPLER = "dpmpp_2m"
 STEPS = 9
 SCALE = 2.5  # of autoguidance, and of an estimate before any was measured
 FROM_REAL = ("ddim", 1.0, 0.4)  # sampler, scale and strength in place of these defaults with --source real
