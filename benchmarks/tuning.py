@@ -104,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     real = class_seen_in_real(measure.found, prepared)
     sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
     document = {"set": asked.data.name, "sampler": asked.sampler, "steps": asked.steps, "real": real, "runs": rows}
-    keep(f"tuning_{asked.data.name}", document)
+    at = "" if asked.scale is None else f"_scale{asked.scale:g}"
+    keep(f"tuning_{asked.data.name}{at}", document)
     return 0
 
 
