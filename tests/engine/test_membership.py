@@ -15,18 +15,19 @@ from mgdm_cli.metrics.leaks import membership
 
 
 class ByHeart(nn.Module):
-    """The best denoiser of a finite set: the mean of its images, weighted by how well each explains x (VE coordinates)."""
+    """The best denoiser of a finite set: the mean of its images, weighted by how well each explains x (as the velocity-net of `flow`)."""
 
     def __init__(self, known: Tensor) -> None:
         super().__init__()
         self.register_buffer("known", known)
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, warp: Tensor | None) -> Tensor:
-        sigma = 2 * noise.exp()
-        known, x = self.get_buffer("known").float(), x.float()
+        sigma = (noise / (1 - noise))[:, None, None, None]
+        known, x = self.get_buffer("known").float(), x.float() * (1 + sigma)
         apart = (x[:, None] - known[None]).square().flatten(2).sum(2)
-        share = torch.softmax(-apart / (2 * sigma[:, None] ** 2), dim=1)
-        return (torch.einsum("bn,nchw->bchw", share, known) - x) / sigma[:, None, None, None]
+        share = torch.softmax(-apart / (2 * sigma[:, :, 0, 0] ** 2), dim=1)
+        x0 = torch.einsum("bn,nchw->bchw", share, known)
+        return (x - x0) / sigma - x0
 
 
 def pictures(n: int, seed: int) -> Pictures:
@@ -44,7 +45,7 @@ def found(model: Model, data: Pictures) -> NDArray[np.float64]:
 
 def test_what_is_known_by_heart_is_told_apart() -> None:
     train, holdout = pictures(60, 0), pictures(100, 1)
-    model = Model(ByHeart(train.x0), PROCESSES["ve"]())
+    model = Model(ByHeart(train.x0), PROCESSES["flow"]())
     test = membership(found(model, train), found(model, holdout))
     assert test.auc > 0.99
     assert test.failed
@@ -52,7 +53,7 @@ def test_what_is_known_by_heart_is_told_apart() -> None:
 
 def test_a_net_that_knows_none_of_them_is_not_accused() -> None:
     train, holdout = pictures(60, 0), pictures(100, 1)
-    model = Model(ByHeart(pictures(300, 2).x0), PROCESSES["ve"]())
+    model = Model(ByHeart(pictures(300, 2).x0), PROCESSES["flow"]())
     test = membership(found(model, train), found(model, holdout))
     assert test.lo < 0.5 < test.hi
     assert not test.failed
@@ -60,6 +61,6 @@ def test_a_net_that_knows_none_of_them_is_not_accused() -> None:
 
 def test_a_loss_does_not_depend_on_company() -> None:
     data = pictures(20, 3)
-    model = Model(ByHeart(pictures(10, 4).x0), PROCESSES["ve"]())
+    model = Model(ByHeart(pictures(10, 4).x0), PROCESSES["flow"]())
     alone = found(model, Pictures(data.x0[7:8], data.label[7:8]))
     assert np.allclose(found(model, data)[7], alone[0], rtol=1e-4)
