@@ -1,6 +1,6 @@
 """What an image costs: against the number of images (time and peak memory of `mgdm augment`), resolution, classes and workers.
 
-    mgdm train --data ../shared/data/pneumoniamnist --budget 8m -o RUN
+    mgdm train --data ../shared/data/pneumoniamnist --base none --budget 8m -o RUN
     python -m benchmarks.cost --model RUN --data ../shared/data/pneumoniamnist
 
 The rows over n and over workers are whole `mgdm augment` commands in processes of their own, with gates, writing and report; peak memory

@@ -1,6 +1,6 @@
 """Students beside their teacher: how far from real pictures, how much of their variety, how quick, how hard and how true.
 
-    mgdm train --data ../shared/data/pneumoniamnist --seen 30000 -o /tmp/teacher
+    mgdm train --data ../shared/data/pneumoniamnist --base none --seen 30000 -o /tmp/teacher
     mgdm distill /tmp/teacher --data ../shared/data/pneumoniamnist --seen 8000 -o /tmp/one
     python -m benchmarks.distill --data ../shared/data/pneumoniamnist --teacher /tmp/teacher --student one=/tmp/one --work /tmp/judges
 

@@ -1,7 +1,7 @@
 """Quality and speed over 4 to 50 evaluations: our samplers, and diffusers' schedulers driving the same weights on the same sigmas.
 
     pip install -e '.[bench]'
-    mgdm train --data ../shared/data/pneumoniamnist --budget 8m -o RUN
+    mgdm train --data ../shared/data/pneumoniamnist --base none --budget 8m -o RUN
     python -m benchmarks.samplers --model RUN --data ../shared/data/pneumoniamnist --work /tmp/judges
 
 Rivals: `DDIMScheduler`, `DPMSolverMultistepScheduler` (DPM-Solver++, order 2) and `UniPCMultistepScheduler` (order 2) of diffusers, told x0

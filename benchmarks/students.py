@@ -1,6 +1,6 @@
 """Ways to a student side by side, each distilled several times from other seeds: by divergence, without its adversary, by steps.
 
-    mgdm train --data ../shared/data/pneumoniamnist --seen 30000 -o /tmp/teacher
+    mgdm train --data ../shared/data/pneumoniamnist --base none --seen 30000 -o /tmp/teacher
     python -m benchmarks.students --data ../shared/data/pneumoniamnist --teacher /tmp/teacher --work /tmp/students
 
 Every student begins with the weights of the one teacher, takes over the same scale of guidance (as a rule the one that suits the teacher)
