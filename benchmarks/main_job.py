@@ -155,7 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--patient-regex")
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--budget", default="30m")
-    parser.add_argument("--model", type=Path, help="as a rule trained here; of --base none where the base has learnt from this set")
+    parser.add_argument(
+        "--model", type=Path, help="as a rule trained here; of --base none where the base has learnt from this set"
+    )
     parser.add_argument("--seen", type=int, default=20_000, help="training images that each judge sees")
     parser.add_argument("--strength", type=float, default=STRENGTH, help="of the uncertainty guidance")
     parser.add_argument("--arms", default=",".join(ARMS))
