@@ -51,8 +51,8 @@ def edm(
     """
 
     def coefs(sigma: Tensor) -> Coefs:
-        total = sigma.square() + sigma_data**2
-        return Coefs(sigma_data**2 / total, sigma * sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4)
+        skip, out, in_ = _v_of_unit(sigma, sigma_data)
+        return Coefs(skip, -out, in_, sigma.log() / 4)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return (torch.randn(n, generator=generator) * spread + mean).exp().clamp(lo, hi)
@@ -73,14 +73,11 @@ def ve(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = 
     def coefs(sigma: Tensor) -> Coefs:
         return Coefs(*_v_of_unit(sigma, sigma_data), (sigma / 2).log() / 4)
 
-    def clock(t: Tensor) -> Tensor:
-        return lo * (hi / lo) ** t
+    def levels(least: float) -> Callable[[Tensor], Tensor]:
+        return lambda t: least * (hi / least) ** t
 
-    def law(t: Tensor) -> Tensor:
-        least = max(lo, VE_LEAST)
-        return least * (hi / least) ** t
-
-    return Process(coefs, _uniform_in(law), _karras(lo, hi, rho), clock, torch.ones_like)
+    law = levels(max(lo, VE_LEAST))
+    return Process(coefs, _uniform_in(law), _karras(lo, hi, rho), levels(lo), torch.ones_like)
 
 
 def vp(*, sigma_data: float = 0.5, lo: float = LO, hi: float = HI, rho: float = RHO) -> Process:
@@ -187,7 +184,7 @@ def _v_of_unit(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor
     Up to the sign of `out` they are EDM's (Karras et al. 2022, table 1), which follow from asking for unit variance.
     """
     total = sigma.square() + sigma_data**2
-    return sigma_data**2 / total, -sigma * sigma_data * total.rsqrt(), total.rsqrt()
+    return sigma_data**2 / total, -sigma * sigma_data / total.sqrt(), 1 / total.sqrt()
 
 
 def _at(function: Callable[[Tensor], Tensor], value: float) -> float:

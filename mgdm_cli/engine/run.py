@@ -105,7 +105,7 @@ def for_inference(model: Model, device: torch.device) -> Model:
 
 
 def first_weights(settings: RunSettings, device: torch.device) -> Model:
-    """A model as its training finds it: fresh, or the base's weights with every class as "no class"."""
+    """A model as its training finds it: fresh, or the base's weights with classes of its own."""
     model = new_model(settings, device)
     if settings.base:
         bases.start_from(model.net, bases.named(settings.base), settings.base_sha256)

@@ -93,8 +93,8 @@ class UnitLinear(Unit):
 
 def unit(x: Tensor) -> Tensor:
     """x (B, D) at a root mean square of 1 over each row."""
-    unit: Tensor = F.normalize(x.float(), dim=1, eps=EPS) * x.shape[1] ** 0.5
-    return unit.to(x.dtype)
+    out: Tensor = F.normalize(x.float(), dim=1, eps=EPS) * x.shape[1] ** 0.5
+    return out.to(x.dtype)
 
 
 def settle(net: nn.Module) -> None:
