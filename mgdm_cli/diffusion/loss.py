@@ -1,4 +1,4 @@
-"""The denoising loss: one formula for every process."""
+"""The denoising loss: one formula and one weight for every process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from .types import Cond
 
 
 def denoising_loss(model: Model, x0: Tensor, sigma: Tensor, eps: Tensor, cond: Cond) -> Tensor:
-    """(B,) of |model(x0 + sigma eps) - x0|^2 / out^2: each process's own weight (Karras et al. 2022, equation 8).
+    """(B,) of |model(x0 + sigma eps) - x0|^2 ((1 + sigma) / sigma)^2: the squared error of a flow's velocity eps - x0.
 
-    x0, eps (B, C, H, W), sigma (B,). It is the plain squared error of what the net predicts: v of data of unit variance (EDM's target up
-    to its sign), or a flow's velocity. A net that answers 0 has a loss of 1 where the data's mean is 0, of 1 + their second moment for a
-    velocity.
+    x0, eps (B, C, H, W), sigma (B,). It is flow matching's own loss (Lipman et al. 2023, equation 14), whatever the net answers with: in
+    z = x / (1 + sigma) at t = sigma / (1 + sigma), the velocity is (x - x0) / sigma - x0, so an error of x0 counts (1 + sigma) / sigma.
+    EDM's weight, 1 / out^2, asks for the same loss at every sigma of a net that answers 0; this one is as strict near 0, and sigma_data^2
+    as strict where all is noise. A net that answers 0 has a loss between the data's second moment and 1 more than it.
     """
     away: Tensor = model(x0 + sigma[:, None, None, None] * eps, sigma, cond) - x0
-    return away.square().mean((1, 2, 3)) / model.process.coefs(sigma).out.square()
+    return away.square().mean((1, 2, 3)) * ((1 + sigma) / sigma).square()

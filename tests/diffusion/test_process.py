@@ -167,9 +167,9 @@ def test_one_exact_denoiser_in_every_frameworks_words(name: str) -> None:
         assert torch.allclose(model.bind(Cond())(x, sigma), gaussian(0.2, 0.3)(x, sigma), atol=1e-5 * max(1, sigma))
 
 
-@pytest.mark.parametrize("name", ["vp", "subvp", "ve", "flow"])
-def test_the_loss_is_the_papers_own(name: str) -> None:
-    """1 / out^2 makes it the plain squared error of v on data of unit variance, or of the velocity, for any net."""
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_the_loss_is_the_error_of_a_flows_velocity(name: str) -> None:
+    """The same weight for every process, and of a flow's own net the plain squared error of what it answers."""
 
     class Some(torch.nn.Module):
         def forward(self, x: Tensor, noise: Tensor, label: object, warp: object) -> Tensor:
@@ -178,10 +178,23 @@ def test_the_loss_is_the_papers_own(name: str) -> None:
     model, generator = Model(Some(), PROCESSES[name](sigma_data=0.4)), torch.Generator().manual_seed(0)
     x0, eps = torch.randn(4, 1, 8, 8, generator=generator), torch.randn(4, 1, 8, 8, generator=generator)
     for sigma in (0.1, 2.0):
-        at = torch.full((4,), sigma)
-        x = x0 + sigma * eps
-        kind, unit = ("velocity", 1.0) if name == "flow" else ("v", 0.4)
-        wanted = PREDICTIONS[kind][0](x / unit, x0 / unit, sigma / unit)
-        answer = 0.3 * model.process.coefs(at).in_[0] * x + 0.1
-        loss = (answer - wanted).square().mean((1, 2, 3))
+        at, x = torch.full((4,), sigma), x0 + sigma * eps
+        if name == "flow":
+            velocity = 0.3 * x / (1 + sigma) + 0.1
+        else:
+            velocity = PREDICTIONS["velocity"][0](x, model.bind(Cond())(x, sigma), sigma)
+        loss = (velocity - (eps - x0)).square().mean((1, 2, 3))
         assert torch.allclose(denoising_loss(model, x0, at, eps, Cond()), loss, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_a_net_that_answers_nothing_has_a_loss_of_about_one(name: str) -> None:
+    class Nothing(torch.nn.Module):
+        def forward(self, x: Tensor, noise: Tensor, label: object, warp: object) -> Tensor:
+            return torch.zeros_like(x)
+
+    model, generator = Model(Nothing(), PROCESSES[name](sigma_data=0.4)), torch.Generator().manual_seed(0)
+    x0, eps = 0.4 * torch.randn(4, 1, 32, 32, generator=generator), torch.randn(4, 1, 32, 32, generator=generator)
+    for sigma in (0.01, 0.16, 1.0, 50.0):
+        loss = float(denoising_loss(model, x0, torch.full((4,), sigma), eps, Cond()).mean())
+        assert 0.95 * 0.4**2 < loss < 1.05 * (1 + 0.4**2)
