@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.keeping import keep
 from mgdm_cli.commands.wanted import BETWEEN, SAMPLER, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Recipe
 from mgdm_cli.diffusion.model import Model
@@ -154,9 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found["runs"].append(line := whole(asked, n, workers))
         sys.stdout.write(f"n {n:6d}, {workers} worker(s): {line}\n")
         sys.stdout.flush()
-    path = Path(__file__).parent / "results" / "cost.json"
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep("cost", found)
     return 0
 
 

@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.keeping import keep
+
 GATE = 3
 PATIENCE = 60.0  # seconds for a file
 FRAMES = 16  # of a file that are compared: evenly spread
@@ -205,10 +207,9 @@ def main() -> int:
         "verdicts": dict(counts.most_common()),
         "peak_mb": max(one.get("peak_mb", 0) for _, one in rows),
     }
-    text = json.dumps(document, indent=1) + "\n"
-    sys.stdout.write(text)
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
     if given.folders:
-        (Path(__file__).parent / "results" / "dicom_table.json").write_text(text)
+        keep("dicom_table", document)
     return GATE if any(line.startswith(("FAULT", "READ OTHERWISE")) for line in counts) else 0
 
 

@@ -11,7 +11,6 @@ temperature, and that of the siblings).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.distances import CPU, add_source, source_of
+from benchmarks.keeping import keep
 from mgdm_cli.commands.modelling import add_siblings
 from mgdm_cli.data.splits import folds
 from mgdm_cli.diffusion.guidance import TERMS
@@ -78,9 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = {key: area(wrong, value.double().numpy()) for key, value in measures.items()}
         rows[name] = {"images": len(wrong), "wrong": round(float(wrong.mean()), 3), "area": found}
         sys.stdout.write(f"{name}: {len(wrong)} images, {wrong.mean():.0%} wrong; area under the ROC curve {found}\n")
-    path = Path(__file__).parent / "results" / f"disagreement_{asked.data.name}.json"
-    path.write_text(json.dumps({"set": asked.data.name, "rows": rows}, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(f"disagreement_{asked.data.name}", {"set": asked.data.name, "rows": rows})
     return 0
 
 

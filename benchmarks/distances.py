@@ -8,8 +8,6 @@ are trained once and kept in a folder.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,10 +129,3 @@ def told(row: dict[str, Any]) -> str:
     line = ", ".join(shown)
     line += f", precision {row['precision']}, recall {row['recall']}, coverage {row['coverage']}"
     return line + f", class seen {row['class_seen']} {row['class_seen_interval']}"
-
-
-def keep(name: str, document: dict[str, Any]) -> None:
-    """Write results/NAME.json beside this file, and say where."""
-    path = Path(__file__).parent / "results" / f"{name}.json"
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ import torch
 from PIL import Image as Picture
 
 from benchmarks.distances import CPU, add_source, gauge, source_of, told
+from benchmarks.keeping import keep
 from mgdm_cli.commands.wanted import BETWEEN, SCALE, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.engine import judging
@@ -184,15 +184,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"{name:28s} {statistics.median(found_paces):8.2f} images a second, {ratios}\n")
     sheet(asked.work / "sheet.png", pictures)
     teacher = read_settings(asked.teacher)
-    path = Path(__file__).parent / "results" / f"distill_{asked.data.name}_width{teacher.unet.width}.json"
     document = {
         "set": asked.data.name,
         "teacher_seen": teacher.train.seen,
         "width": teacher.unet.width,
         "arms": rows,
     }
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(f"distill_{asked.data.name}_width{teacher.unet.width}", document)
     return 0
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cost import whole
-from benchmarks.distances import add_source, keep
+from benchmarks.distances import add_source
+from benchmarks.keeping import keep
 
 
 def spread(values: Sequence[float]) -> list[float]:

@@ -29,6 +29,7 @@ from typing import Any
 
 from benchmarks.crash_job import forked, loaded, plant, waited, words_of
 from benchmarks.crashing import BUGS, broken_order, tree, unsound
+from benchmarks.keeping import keep
 
 CALLS = ("write", "pwrite64", "fsync", "rename", "ftruncate", "mkdir")
 FAULTS = ("signal=KILL", "error=ENOSPC", "error=EIO")
@@ -164,10 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit("strace is not installed (Debian: apt-get install strace)")
     with tempfile.TemporaryDirectory() as folder:
         result = campaign(Path(folder), job=asked.job, stride=asked.stride, bug=asked.plant)
-    text = json.dumps(result, indent=1) + "\n"
-    sys.stdout.write(text)
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
     if asked.stride == 1 and not asked.plant:
-        (ROOT / "benchmarks" / "results" / f"fault_injection_{asked.job}.json").write_text(text)
+        keep(f"fault_injection_{asked.job}", result)
     return GATE if result["violations"] or result["broken_order"] else 0
 
 

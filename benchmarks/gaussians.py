@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.distances import keep
+from benchmarks.keeping import keep
 from mgdm_cli.diffusion.adversarial import critic_loss, few, fooling_loss, forward_pair, posterior, steepness
 from mgdm_cli.engine.device import make_deterministic
 

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.keeping import keep
+
 BARE = """
 import sys
 from pathlib import Path
@@ -133,10 +135,9 @@ def main() -> int:
             if not root.exists():
                 fill(root, files, given.size)
             document[name] = compared(root, given.repeat)
-    text = json.dumps(document, indent=1) + "\n"
-    sys.stdout.write(text)
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
     if given.files >= 10_000:
-        (Path(__file__).parent / "results" / f"inspect_speed_{given.size}.json").write_text(text)
+        keep(f"inspect_speed_{given.size}", document)
     return 0
 
 

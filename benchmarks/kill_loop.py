@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.crash_job import forked, loaded, patients, plant, waited, words_of
 from benchmarks.crashing import BUGS, sha256, tree, unsound
+from benchmarks.keeping import keep
 
 GATE = 3
 KILLS = 3  # of one folder at most
@@ -147,10 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "what": found.what, "planted": asked.plant, "kills": found.kills, "folders": found.folders,
         "files": len(found.whole), "violations": found.wrong,
     }  # fmt: skip
-    text = json.dumps(result, indent=1) + "\n"
-    sys.stdout.write(text)
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
     if asked.times >= 200 and not asked.plant:
-        (Path(__file__).parent / "results" / f"kill_loop_{asked.what}.json").write_text(text)
+        keep(f"kill_loop_{asked.what}", result)
     return GATE if found.wrong else 0
 
 

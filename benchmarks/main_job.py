@@ -11,7 +11,6 @@ For every accepted image its entropy under the judges is compared with that of t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.keeping import keep
 from mgdm_cli.commands import augment
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
@@ -183,14 +183,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name: arm(name, source, replace(first, **ARMS[name]), prepared, training, asked.out, nets)
         for name in asked.arms.split(",")
     }
-    path = Path(__file__).parent / "results" / f"main_job_{asked.data.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    keep(f"main_job_{asked.data.name}", found)
     for name, row in found["arms"].items():
         line = f"{name:12s} agreement {row['agreement']:.2f} {row['agreement_interval']} entropy {row['entropy']:.3f} "
         line += f"evaluations {row['evaluations_per_image']} rejected {row['rejected']} gain {row.get('entropy_gain')}"
         sys.stdout.write(line + "\n")
-    sys.stdout.write(f"judges on the holdout: {found['judges_on_holdout']}; written: {path}\n")
+    sys.stdout.write(f"judges on the holdout: {found['judges_on_holdout']}\n")
     return 0
 
 

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.distances import add_source, evenly, keep, source_of
+from benchmarks.distances import add_source, evenly, source_of
+from benchmarks.keeping import keep
 from benchmarks.main_job import gain_interval, judged, judges_of
 from mgdm_cli.commands.wanted import BETWEEN, SAMPLER, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe, seed_of

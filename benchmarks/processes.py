@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, keep, source_of, told
+from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, source_of, told
+from benchmarks.keeping import keep
 from mgdm_cli.commands.wanted import SAMPLER
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise

@@ -14,7 +14,6 @@ block by block; seconds are medians over the blocks. Rows of an earlier call on 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, source_of, told
+from benchmarks.keeping import keep, kept
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.diffusion.inversion import psnr
 from mgdm_cli.diffusion.noise import Noise
@@ -203,8 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     made, label = drawn(parts, arms, len(settings.classes), asked.per_class)
     head = {"set": asked.data.name, "denoiser": digest, "per_class": asked.per_class}
-    path = Path(__file__).parent / "results" / f"samplers_{asked.data.name}.json"
-    earlier = json.loads(path.read_bytes()) if path.is_file() else {}
+    table = f"samplers_{asked.data.name}"
+    earlier = kept(table)
     rows = earlier["rows"] if all(earlier.get(key) == value for key, value in head.items()) else {}
     for (name, evaluations), found in {("ddim", REFERENCE): reference, **made}.items():
         rows[f"{name}, {evaluations}"] = line = row(name, found, label, measure, reference["x0"])
@@ -214,9 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"over the reference's {over['value']} [{over['lo']}, {over['hi']}], PSNR {line['psnr_to_reference']}\n"
         )
         sys.stdout.flush()
-    document = {**head, "threads": torch.get_num_threads(), "rows": rows}
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"written: {path}\n")
+    keep(table, {**head, "threads": torch.get_num_threads(), "rows": rows})
     return 0
 
 

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.distances import CPU, add_source, gauge, keep, source_of, told
+from benchmarks.distances import CPU, add_source, gauge, source_of, told
 from benchmarks.distill import Arm, drawn
+from benchmarks.keeping import keep
 from mgdm_cli.commands.modelling import suited_scale
 from mgdm_cli.commands.wanted import SAMPLER, STEPS
 from mgdm_cli.data.plan import Recipe

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import sys
 import time
@@ -23,13 +22,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.keeping import keep
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
 from mgdm_cli.nets.layers import settle
@@ -199,9 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows[rival.name] = row
         sys.stdout.write(f"{rival.name:42s} {row}\n")
     document = {"batch": asked.batch, "threads": torch.get_num_threads(), "ceilings_gflop_per_s": top, "nets": rows}
-    path = Path(__file__).parent / "results" / "speed.json"
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"ceilings (GFLOP/s): {top}\nwritten: {path}\n")
+    keep("speed", document)
+    sys.stdout.write(f"ceilings (GFLOP/s): {top}\n")
     return 0
 
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.distances import CPU, add_source, gauge, keep, source_of
+from benchmarks.distances import CPU, add_source, gauge, source_of
 from benchmarks.distill import Arm, arms, drawn, timed
+from benchmarks.keeping import keep
 from mgdm_cli.commands.distill import student_of
 from mgdm_cli.commands.modelling import suited_scale
 from mgdm_cli.data.files import make_dirs

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, evenly, gauge, keep, source_of, told
+from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, evenly, gauge, source_of, told
+from benchmarks.keeping import keep
 from mgdm_cli.commands.modelling import suited_scale
 from mgdm_cli.commands.wanted import SAMPLER, STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe

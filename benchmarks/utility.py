@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.keeping import keep
 from mgdm_cli.commands import augment, evaluate
 from mgdm_cli.commands.arming import MADE
 from mgdm_cli.commands.modelling import prepare
@@ -140,10 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "exit_code": done.exit_code,
     }
     told = f"_scale{asked.scale:g}" if asked.scale else ""
-    path = Path(__file__).parent / "results" / f"utility_{asked.data.name}_{asked.balance}{told}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, sort_keys=True, default=str) + "\n")
-    sys.stdout.write("\n".join(shown(done.document["utility"])) + f"\nwritten: {path}\n")
+    keep(f"utility_{asked.data.name}_{asked.balance}{told}", result)
+    sys.stdout.write("\n".join(shown(done.document["utility"])) + "\n")
     return 0 if done.exit_code in (OK, GATE) else done.exit_code
 
 
