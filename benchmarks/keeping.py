@@ -20,5 +20,5 @@ def kept(name: str) -> dict[str, Any]:
 def keep(name: str, document: dict[str, Any]) -> None:
     """Write results/NAME.json, and say where on stderr: some benchmarks print the document itself."""
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
+    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     sys.stderr.write(f"written: {path}\n")

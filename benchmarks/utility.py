@@ -30,6 +30,7 @@ from mgdm_cli.commands.options import seconds_of
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import BALANCE, STRENGTH, Wanted
 from mgdm_cli.commands.weighing import CONTROLS, Asked
+from mgdm_cli.console import plain
 from mgdm_cli.data.folder import scan
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import GATE, OK
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "exit_code": done.exit_code,
     }
     told = f"_scale{asked.scale:g}" if asked.scale else ""
-    keep(f"utility_{asked.data.name}_{asked.balance}{told}", result)
+    keep(f"utility_{asked.data.name}_{asked.balance}{told}", plain(result))
     sys.stdout.write("\n".join(shown(done.document["utility"])) + "\n")
     return 0 if done.exit_code in (OK, GATE) else done.exit_code
 

@@ -16,9 +16,9 @@ by s, all of them are `x = x0 + sigma eps`, and only that is ever sampled:
 
 B is the integral of beta from 0 to t; here a is a cosine (`vp`). What is left of a framework is how the net is wrapped (`coefs`: a
 v-net of data of unit variance, a velocity-net, EDM's) and which sigmas it is trained on (`draw`: the paper's law of t). What an error
-counts is one weight for all, the flow's (`loss.py`), with which each of them makes better images. Whether an ODE or an SDE is followed
-afterwards, with which step, is a choice of sampler: any process runs under any of them. All share one default grid over one range, so
-that steps and guidance intervals mean the same for every model; a paper's own grid is uniform in its clock, and `clocked` gives it.
+counts is one weight for all, the flow's (`loss.py`). Whether an ODE or an SDE is followed afterwards, with which step, is a choice of
+sampler: any process runs under any of them. All share one default grid over one range, so that steps and guidance intervals mean the
+same for every model; a paper's own grid is uniform in its clock, and `clocked` gives it.
 """
 
 from __future__ import annotations

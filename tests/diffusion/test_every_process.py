@@ -66,7 +66,7 @@ def learnt(request: pytest.FixtureRequest) -> tuple[Parts, float, float]:
 
 def test_the_loss_falls(learnt: tuple[Parts, float, float]) -> None:
     _, before, after = learnt
-    assert 0.5 < before < 1.7  # the net answers 0 at first, see `denoising_loss`; the blobs' mean is not 0
+    assert 0.9 < before < 1.7  # the net answers 0 at first, see `denoising_loss`; the blobs' mean is not 0
     assert after < 0.7 * before
 
 

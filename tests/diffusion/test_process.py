@@ -188,7 +188,7 @@ def test_the_loss_is_the_error_of_a_flows_velocity(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
-def test_a_net_that_answers_nothing_has_a_loss_of_about_one(name: str) -> None:
+def test_a_net_that_answers_0_has_a_loss_between_the_second_moment_and_1_more(name: str) -> None:
     class Nothing(torch.nn.Module):
         def forward(self, x: Tensor, noise: Tensor, label: object, warp: object) -> Tensor:
             return torch.zeros_like(x)
