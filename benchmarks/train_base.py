@@ -38,6 +38,7 @@ from mgdm_cli.nets.unet import UNet, UNetSettings
 SIZE = 64
 PHANTOMS = {"grade0": 500, "grade1": 400, "grade2": 400, "grade3": 400}
 PHANTOM_SEED = 424_242  # the demo's phantoms come from small seeds: none of them is met here
+BLURRED = 0.3  # the noise level that hides the blur of enlarged pictures: below it they do not teach
 CLIP = 4  # a set counts at most this many times as much per image as its largest neighbour
 
 
@@ -70,7 +71,8 @@ def pneumonia(path: Path) -> Part:
     for images, labels in halves:
         x0 = torch.from_numpy(images).float()[:, None] / 127.5 - 1
         x0 = F.interpolate(x0, size=(SIZE, SIZE), mode="bicubic", align_corners=False).clamp(-1, 1)
-        made.append(Pictures(x0, torch.from_numpy(labels.astype(np.int64)).reshape(-1)))
+        label = torch.from_numpy(labels.astype(np.int64)).reshape(-1)
+        made.append(Pictures(x0, label, torch.full((len(label),), BLURRED)))
     return Part(
         made[0], made[1], ("normal", "pneumonia"), "PneumoniaMNIST (Kermany et al. 2018; MedMNIST v2)", "CC BY 4.0"
     )
@@ -98,14 +100,15 @@ RECIPES: dict[str, Callable[[Path], list[Part]]] = {
 def joined(parts: Sequence[Part], which: Callable[[Part], Pictures]) -> Pictures:
     """All sets in one, classes numbered through; small sets are repeated so that each is met about equally often."""
     most = max(len(which(part).label) for part in parts)
-    images, labels, first = [], [], 0
+    images, labels, least, first = [], [], [], 0
     for part in parts:
         own = which(part)
         times = min(max(round(most / len(own.label)), 1), CLIP)
         images.append(own.x0.repeat(times, 1, 1, 1))
         labels.append((own.label + first).repeat(times))
+        least.append((torch.zeros(len(own.label)) if own.least is None else own.least).repeat(times))
         first += len(part.classes)
-    return Pictures(torch.cat(images), torch.cat(labels))
+    return Pictures(torch.cat(images), torch.cat(labels), torch.cat(least))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

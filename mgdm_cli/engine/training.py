@@ -51,10 +51,15 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A set in memory: x0 (N, C, H, W) float32 in [-1, 1], label (N,) int64."""
+    """A set in memory: x0 (N, C, H, W) float32 in [-1, 1], label (N,) int64.
+
+    `least` (N,), where given: the noise level from which on a picture teaches. One that was enlarged is blurred, which noise hides: below
+    that level it is left out (Ambient Diffusion Omni, Daras et al. 2025, section 3). Some pictures must have 0.
+    """
 
     x0: Tensor
     label: Tensor
+    least: Tensor | None = None
 
     def array(self) -> NDArray[np.float32]:
         """x0 (N, C, H, W) as the metrics take it, in the CPU's memory."""
@@ -213,9 +218,18 @@ def drawn(
     data: Pictures, weights: Tensor, batch: int, warp: warping.WarpSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(x0 (batch, C, H, W), label (batch,), warp (batch, W)): images drawn with these weights (N,), and warped."""
-    device = data.x0.device
-    pick = torch.multinomial(weights, batch, replacement=True, generator=generator).to(device)
-    how = warping.draw(batch, warp, generator).to(device)
+    pick = picked(weights, batch, generator)
+    return shown(data, pick, warping.draw(batch, warp, generator))
+
+
+def picked(weights: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """(batch,) indices drawn with these weights (N,)."""
+    return torch.multinomial(weights, batch, replacement=True, generator=generator)
+
+
+def shown(data: Pictures, pick: Tensor, how: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(x0, label, warp) of the pictures `pick` (B,) under the warps `how` (B, W)."""
+    pick, how = pick.to(data.x0.device), how.to(data.x0.device)
     return warping.apply(data.x0[pick], how), data.label[pick], how
 
 
@@ -224,10 +238,14 @@ def _one_step(
 ) -> Tensor:
     model, device = state.model, data.x0.device
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
-    x0, label, how = drawn(data, weights, settings.batch, warp, generator)
+    pick, how = picked(weights, settings.batch, generator), warping.draw(settings.batch, warp, generator)
     sigma = model.process.draw(settings.batch, generator)
     eps = torch.randn(settings.batch, *data.x0.shape[1:], generator=generator)
     drop = torch.rand(settings.batch, generator=generator) < settings.drop_label
+    if data.least is not None:
+        always = picked(weights * (data.least == 0), settings.batch, generator)
+        pick = torch.where(sigma < data.least[pick], always, pick)
+    x0, label, how = shown(data, pick, how)
     label = torch.where(drop.to(device), NULL, label)
     for group in state.optimizer.param_groups:
         group["lr"] = rate_at(state.step, settings.steps, settings.rate, settings.warm_up)
@@ -279,15 +297,20 @@ def holdout_loss(model: Model, data: Pictures, *, draws: int = 4, batch: int = 6
     """Mean denoising loss over fixed sigmas and noises, so that two looks differ by the weights alone."""
     model.eval()
     generator = torch.Generator().manual_seed(7)
-    total, n = 0.0, min(len(data.label), 256)
+    total, counted, n = 0.0, 0, min(len(data.label), 256)
+    least = torch.zeros(n) if data.least is None else data.least[:n]
     for _ in range(draws):
-        sigma = model.process.draw(n, generator).to(data.x0.device)
+        sigma = model.process.draw(n, generator)
+        counts = (sigma >= least).to(data.x0.device)
+        counted += int(counts.sum())
+        sigma = sigma.to(data.x0.device)
         eps = torch.randn(n, *data.x0.shape[1:], generator=generator).to(data.x0.device)
         for at in range(0, n, batch):
             to = slice(at, min(at + batch, n))
             with bf16(data.x0.device):
-                total += float(denoising_loss(model, data.x0[to], sigma[to], eps[to], Cond(data.label[to])).sum())
-    return total / (draws * n)
+                loss = denoising_loss(model, data.x0[to], sigma[to], eps[to], Cond(data.label[to]))
+            total += float((loss * counts[to]).sum())
+    return total / max(counted, 1)
 
 
 def finished(state: TrainState, settings: TrainSettings) -> dict[str, Tensor]:
