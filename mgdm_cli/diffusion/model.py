@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .types import Cond, Denoise, Process
+from .types import WARPED_FROM, Cond, Denoise, Process
 
 
 class Model(nn.Module):
@@ -21,7 +21,7 @@ class Model(nn.Module):
         skip, out, in_, noise = (c[:, None, None, None] for c in self.process.coefs(sigma))
         more = () if cond.latent is None else (cond.latent,)
         seen = (in_ * x).to(memory_format=torch.channels_last)
-        raw: Tensor = self.net(seen, noise.flatten(), cond.label, cond.warp, *more)
+        raw: Tensor = self.net(seen, noise.flatten(), cond.label, _told(cond.warp, sigma), *more)
         x0: Tensor = skip * x + out * raw.float()
         return x0
 
@@ -29,7 +29,7 @@ class Model(nn.Module):
         """(B, D, h, w) of the net's encoder, for a discriminator that stands on it."""
         _, _, in_, noise = (c[:, None, None, None] for c in self.process.coefs(sigma))
         found: Tensor = self.net.features(
-            (in_ * x).to(memory_format=torch.channels_last), noise.flatten(), cond.label, cond.warp
+            (in_ * x).to(memory_format=torch.channels_last), noise.flatten(), cond.label, _told(cond.warp, sigma)
         )  # type: ignore[operator]
         return found
 
@@ -47,3 +47,8 @@ class Model(nn.Module):
             return x0
 
         return denoise
+
+
+def _told(warp: Tensor | None, sigma: Tensor) -> Tensor | None:
+    """What is told of warps (B, W) at sigma (B,): none where none was learnt."""
+    return None if warp is None else torch.where((sigma >= WARPED_FROM)[:, None], warp, 0)

@@ -31,9 +31,13 @@ class Coefs(NamedTuple):
     noise: Tensor
 
 
+WARPED_FROM = 0.2  # noise that hides the blur of a warped picture; below it models learn from unwarped ones
+
+
 @dataclass(frozen=True)
 class Cond:
-    """What a model is told beside x and sigma. `label` (B,) int64, NULL = no class; `warp` (B, W) the augmentation applied.
+    """What a model is told beside x and sigma. `label` (B,) int64, NULL = no class; `warp` (B, W) the augmentation applied, of which
+    it hears from noise level `WARPED_FROM` on.
 
     `latent` (B, L) is unit noise: to which of the pictures that x may come from a stochastic student answers.
     """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mgdm_cli.data.batches import class_weights
 from mgdm_cli.diffusion.loss import denoising_loss
 from mgdm_cli.diffusion.model import Model
-from mgdm_cli.diffusion.types import NULL, Cond
+from mgdm_cli.diffusion.types import NULL, WARPED_FROM, Cond
 
 from . import warp as warping
 from .device import bf16, computes_in_bf16, seeded
@@ -245,7 +245,8 @@ def _one_step(
     if data.least is not None:
         always = picked(weights * (data.least == 0), settings.batch, generator)
         pick = torch.where(sigma < data.least[pick], always, pick)
-    x0, label, how = shown(data, pick, how)
+    # What interpolation leaves of the finest detail is no detail to learn, and to tell the net of a warp does not undo it.
+    x0, label, how = shown(data, pick, torch.where((sigma >= WARPED_FROM)[:, None], how, 0.0))
     label = torch.where(drop.to(device), NULL, label)
     for group in state.optimizer.param_groups:
         group["lr"] = rate_at(state.step, settings.steps, settings.rate, settings.warm_up)
