@@ -19,7 +19,7 @@ from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import kept, pretrain, resume, save_checkpoint
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
-from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
+from mgdm_cli.engine.warp import WarpSettings
 from mgdm_cli.errors import BadInput, MissingInput
 from tests.tiny import CPU, drain, tiny_run, tiny_set, two_threads
 
@@ -233,29 +233,6 @@ def test_the_null_class_is_drawn_per_image(
         )
     )
     assert any(0 < int(dropped.sum()) < len(dropped) for dropped in met)
-
-
-def test_no_warp_leaves_a_picture_untouched_and_a_warp_moves_it() -> None:
-    x = torch.randn(3, 1, 16, 24, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(apply(x, torch.zeros(3, WIDTH)), x)
-    settings = WarpSettings(probability=1.0)
-    warp = draw(3, settings, torch.Generator().manual_seed(0))
-    assert not torch.allclose(apply(x, warp), x)
-    flipped = torch.zeros(3, WIDTH)
-    flipped[:, -1] = 1
-    assert torch.allclose(apply(x, flipped), x.flip(-1), atol=1e-5)
-    assert float(draw(500, WarpSettings(), torch.Generator().manual_seed(0))[:, -1].sum()) == 0, (
-        "flips are off unless asked for"
-    )
-
-
-def test_a_turn_keeps_its_angle_in_a_picture_that_is_not_square() -> None:
-    """A disc stays a disc when turned: the aspect of the grid is taken into account."""
-    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
-    disc = (((rows - 15.5) ** 2 + (columns - 31.5) ** 2) < 81).float()[None, None]
-    warp = torch.zeros(1, WIDTH)
-    warp[0, 2], warp[0, 3] = torch.tensor(0.6).sin(), 1 - torch.tensor(0.6).cos()
-    assert float((apply(disc, warp) - disc).abs().mean()) < 0.01
 
 
 def test_weights_are_refused_when_damaged_missing_or_pickled(tmp_path: Path) -> None:
