@@ -8,7 +8,8 @@ a size at which a forward costs about the same FLOPs as ours on a 64 px grey ima
 tuned by hand (bfloat16 autocast, channels last; in inference bfloat16 weights, so that autocast has nothing to convert). Ours stands there
 twice: as `augment` runs it, told noise and class once for the block, and as it was trained, told for each image. All take turns; the least
 of several rounds is shown beside the median, and how many times as long the peers take with its spread, from round to round. Ceilings: a
-2048 cube matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run.
+2048 cube matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run. Beside them stand the convolutions of
+ours alone, each on maps of its own size: what is between the two shares is the price of everything that is no convolution.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.keeping import keep
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
-from mgdm_cli.nets.layers import settle
+from mgdm_cli.nets.layers import UnitConv, settle
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 LABELS = 3
@@ -122,6 +123,32 @@ def flops(rival: Rival) -> float:
     return float(counter.get_total_flops())
 
 
+def convolutions(rival: Rival, batch: int) -> Callable[[], None]:
+    """The convolutions of one inference call, in their order and nothing else."""
+    met: list[tuple[Tensor, nn.Module]] = []
+    net = copy.deepcopy(rival.net).eval().requires_grad_(False)
+    settle(net)
+    net = net.to(torch.bfloat16)
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, args: met.append((torch.empty_like(args[0]), layer)))
+        for layer in net.modules()
+        if isinstance(layer, nn.Conv2d | UnitConv)
+    ]
+    with torch.no_grad(), rival.context():
+        rival.call(net, torch.randn(batch, *rival.shape).to(memory_format=torch.channels_last), torch.full((1,), 0.3))
+    for hook in hooks:
+        hook.remove()
+    for seen, _ in met:
+        seen.normal_()
+
+    def once() -> None:
+        with torch.no_grad():
+            for seen, layer in met:
+                layer(seen)
+
+    return once
+
+
 def forward(rival: Rival, batch: int) -> Callable[[], None]:
     """One inference call."""
     x, noise = torch.randn(batch, *rival.shape), torch.full((1 if rival.once else batch,), 0.3)
@@ -180,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 once()
                 seconds[name][what].append((time.perf_counter() - started) / asked.batch)
     top = ceilings(asked.rounds)
+    alone = _least(convolutions(nets[0], asked.batch), asked.rounds) / asked.batch
     rows = {}
     for rival in nets:
         cost = flops(rival)
@@ -195,6 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         row["gflop_per_s"] = round(cost / min(seconds[rival.name]["forward"]) / 1e9, 1)
         row["share_of_convolution_ceiling"] = round(row["gflop_per_s"] / top["convolution bfloat16"], 3)
+        if rival.name == OURS:
+            row["convolutions_alone"] = {
+                "ms_least": round(alone * 1e3, 2),
+                "share_of_convolution_ceiling": round(cost / alone / 1e9 / top["convolution bfloat16"], 3),
+            }
         rows[rival.name] = row
         sys.stdout.write(f"{rival.name:42s} {row}\n")
     document = {"batch": asked.batch, "threads": torch.get_num_threads(), "ceilings_gflop_per_s": top, "nets": rows}
