@@ -31,7 +31,7 @@ from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.samplers import SAMPLERS
-from mgdm_cli.diffusion.types import Cond
+from mgdm_cli.diffusion.types import Cond, Denoise
 from mgdm_cli.engine import sizing
 from mgdm_cli.engine.device import bf16, make_deterministic, pick
 from mgdm_cli.engine.preparing import Prepared, pictures
@@ -98,7 +98,7 @@ def drawn(
     for class_index, seeds in blocks(classes, per_class, BLOCK):
         bound = model.bind(Cond(torch.full((len(seeds),), class_index)))
 
-        def denoise(x: Tensor, sigma: float, bound: Any = bound) -> Tensor:
+        def denoise(x: Tensor, sigma: float, bound: Denoise = bound) -> Tensor:
             with bf16(CPU):
                 return bound(x, sigma).clamp(-1, 1)
 

@@ -66,7 +66,7 @@ def theirs(name: str) -> Draw:
 
     def draw(denoise: Denoise, x: Tensor, grid: list[float], noise: Noise) -> Tensor:
         scheduler = scheduler_of(name, grid)
-        sample = x * grid[0] / (1 + grid[0] ** 2) ** 0.5
+        sample: Tensor = x * grid[0] / (1 + grid[0] ** 2) ** 0.5
         for at, sigma in zip(scheduler.timesteps, grid[:-1], strict=True):
             x0 = denoise(sample * (1 + sigma**2) ** 0.5, sigma)
             sample = scheduler.step(x0, at, sample).prev_sample
@@ -78,8 +78,9 @@ def theirs(name: str) -> Draw:
 def scheduler_of(name: str, grid: list[float]) -> Any:
     """The scheduler on exactly these sigmas, the last of which is 0."""
     warnings.simplefilter("ignore")
-    import diffusers
+    import diffusers as untyped
 
+    diffusers: Any = untyped
     steps, sigmas = len(grid) - 1, torch.tensor(grid)
     if name == "diffusers DDIM":
         kept = 1 / (1 + torch.tensor(list(reversed(grid[:-1])), dtype=torch.float64).square())
