@@ -5,7 +5,8 @@
     python -m benchmarks.tuning --data ../shared/data/busi_128 --size 64 --run scratch=/tmp/scratch --run tuned=/tmp/tuned
 
 Each run draws the same number of images of each class, from the same seeds, with plain classifier-free guidance: at `--scale`, or at the
-scale that was measured for it. A second line is of those that the run's own judge lets pass, as `augment` does, as many of each class.
+scale that was measured for it. A second line is of those that the run's own judge lets pass, as `augment` does, as many of each class; a
+third says how much farther off a run's images are than those of the first run, held against the same real ones.
 Distances to real images that the features' net never saw, with bootstrap intervals by patient, beside the distance between two halves of
 the real ones. The features, and the share of images whose class is seen, come from the two cross-fitted judges of `mgdm evaluate`; beside
 it stands the share of the real holdout, which they did not meet either.
@@ -60,8 +61,8 @@ def drawn(folder: Path, per_class: int, suits: Scale, sampler: str, steps: int) 
 
 def row(
     folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float | None, sampler: str, steps: int
-) -> dict[str, Any]:
-    """One run in the table."""
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """(one run in the table, its images)."""
     settings = read_settings(folder)
     suits = suited_scale(folder, prepared, settings, CPU) if scale is None else Scale(scale, SCALE_BETWEEN)
     x0, label = drawn(folder, per_class, suits, sampler, steps)
@@ -69,7 +70,7 @@ def row(
     assert parts.judge is not None
     kept = np.flatnonzero(logits_of(parts.judge, x0).argmax(1).numpy() == label)
     even = kept[evenly(label[kept], len(settings.classes))]
-    return {
+    found = {
         "base": settings.base or "none",
         "seen": settings.train.seen,
         "scale": suits.scale,
@@ -77,6 +78,7 @@ def row(
         **measure.of(x0, label),
         "accepted": {"share": round(len(kept) / len(label), 3), **measure.of(x0[torch.from_numpy(even)], label[even])},
     }
+    return found, x0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,15 +94,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_deterministic()
     pick("cpu")
     prepared = source_of(asked)
-    measure, rows = gauge(prepared, asked.work), {}
+    measure, rows = gauge(prepared, asked.work), dict[str, dict[str, Any]]()
+    first: torch.Tensor | None = None
     for name, _, folder in (text.partition("=") for text in asked.run):
-        rows[name] = line = row(
-            Path(folder), prepared, measure, asked.per_class, asked.scale, asked.sampler, asked.steps
-        )
+        line, x0 = row(Path(folder), prepared, measure, asked.per_class, asked.scale, asked.sampler, asked.steps)
         head = f"{name:12s} base {line['base']}, {line['seen']} seen, scale {line['scale']:g}: holdout loss {line['holdout_loss']}"
         sys.stdout.write(
             f"{head}, {told(line)}\n{'':12s} accepted {line['accepted']['share']:.0%}: {told(line['accepted'])}\n"
         )
+        if first is None:
+            first = x0
+        else:
+            line["farther_than_the_first"] = more = measure.farther(x0, first)
+            sys.stdout.write(
+                f"{'':12s} kernel distance over {next(iter(rows))}'s: {more['value']} [{more['lo']}, {more['hi']}]\n"
+            )
+        rows[name] = line
         sys.stdout.flush()
     real = class_seen_in_real(measure.found, prepared)
     sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
