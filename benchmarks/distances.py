@@ -58,7 +58,7 @@ class Gauge:
         `with_interval`). Both are held against the same real images in every draw, so what those add to either is not counted."""
         ours, theirs = (judging.features_of(self.found.nets[0], x0) for x0 in (one, other))
         names, generator = np.asarray(self.patients), np.random.default_rng(0)
-        drawn = []
+        drawn = list[float]()
         for _ in range(draws):
             real = self.real[resample(names, generator)]
             one_off, other_off = (
@@ -67,7 +67,7 @@ class Gauge:
             )
             drawn.append(one_off - other_off)
         value = kernel_distance(self.real, ours) - kernel_distance(self.real, theirs)
-        low, high = np.quantile(drawn - np.mean(drawn), [0.025, 0.975])
+        low, high = np.quantile(np.array(drawn) - np.mean(drawn), [0.025, 0.975])
         return {"value": round(value, 4), "lo": round(value - float(high), 4), "hi": round(value - float(low), 4)}
 
 
