@@ -108,8 +108,7 @@ def measured(
     settings = sizing.settings_for(
         prepared, data, seed=seed, flip=flip, date=date, base=length.base, process=length.process or "edm", **wide
     )
-    pace = sizing.measure(settings, data, device)
-    return sizing.fit_to_budget(settings, pace, seconds=length.seconds, seen=length.seen), pace
+    return sizing.fitted(settings, data, device, seconds=length.seconds, seen=length.seen)
 
 
 def begun(folder: Path, prepared: Prepared, length: Length, *, flip: bool) -> RunSettings | None:

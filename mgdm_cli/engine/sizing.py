@@ -30,6 +30,10 @@ BASE_PROCESS = "edm"  # of every base model that ships
 LEAST_TUNED = 5_000  # the same for one that starts from a base model
 PROCESS_SETTINGS = {"edm": {"mean": -0.8, "spread": 1.4}}  # where ours differ from the paper's
 TUNING_RATE = 4e-3  # learning rate from a base: lower, or the first steps undo what it knows
+SHORT, SMALL_BATCH = (
+    16_000,
+    8,
+)  # a training of fewer images takes smaller batches: steps are what it lacks, more than quiet gradients
 CLASSIFIER_SHARE = 0.08  # of the budget, for each of the two classifiers
 CLASSIFIER_SEEN = (6_000, 40_000)
 OVERHEAD = 1.06  # looks at the holdout, checkpoints, reading
@@ -139,13 +143,29 @@ def typical(step: Callable[[], object], times: int) -> float:
     return statistics.median(spans)
 
 
+def fitted(
+    settings: RunSettings, data: Pictures, device: torch.device, *, seconds: float | None, seen: int | None
+) -> tuple[RunSettings, Pace]:
+    """(settings whose training takes `seconds`, or sees `seen` images; its measured pace). Raises what `fit_to_budget` raises."""
+    pace = measure(settings, data, device)
+    found = fit_to_budget(settings, pace, seconds=seconds, seen=seen)
+    if found.train.batch != settings.train.batch:  # smaller batches have a pace of their own
+        pace = measure(found, data, device)
+        found = fit_to_budget(
+            found.model_copy(update={"train": replace(found.train, seen=settings.train.seen)}),
+            pace, seconds=seconds, seen=seen,
+        )  # fmt: skip
+    return found, pace
+
+
 def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, seen: int | None) -> RunSettings:
-    """Settings whose training takes `seconds`, or sees `seen` images. Raises NeedsTraining when the budget is too small."""
+    """Settings whose training takes `seconds` at this pace, or sees `seen` images: in small batches where those are few.
+
+    Raises NeedsTraining when the budget is too small for `settings.train.seen` images.
+    """
     if seen is not None:
         classifier_seen = min(max(seen // 3, CLASSIFIER_SEEN[0]), CLASSIFIER_SEEN[1])
-        return settings.model_copy(
-            update={"train": replace(settings.train, seen=seen), "classifier_seen": classifier_seen}
-        )
+        return _of_length(settings, seen, classifier_seen)
     if seconds is None:
         raise ValueError("either a number of images or a time is needed")
     low, high = CLASSIFIER_SEEN
@@ -159,9 +179,13 @@ def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, s
             f"(measured: {pace.denoiser:.0f} training images a second)",
             f"Say --budget {minutes:.0f}m, choose a smaller --size, or train apart: mgdm train --budget 2h -o RUN, then --model RUN.",
         )
-    return settings.model_copy(
-        update={"train": replace(settings.train, seen=possible), "classifier_seen": classifier_seen}
-    )
+    return _of_length(settings, possible, classifier_seen)
+
+
+def _of_length(settings: RunSettings, seen: int, classifier_seen: int) -> RunSettings:
+    batch = min(settings.train.batch, SMALL_BATCH) if seen < SHORT else settings.train.batch
+    train = replace(settings.train, seen=seen, batch=batch)
+    return settings.model_copy(update={"train": train, "classifier_seen": classifier_seen})
 
 
 def seconds_per_evaluation(settings: RunSettings, device: torch.device, block: int) -> float:
