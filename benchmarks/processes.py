@@ -6,8 +6,8 @@ Every process trains the same U-Net on the same images in the same order for `--
 another's, so the curve is one error for all: the mean over fixed noise levels of |D(x) - x0|^2 of the average weights on the holdout, each
 level divided by what the data's spread leaves undecided there, s^2 sigma^2 / (s^2 + sigma^2). At the end each draws the same number of
 images from the same seeds, by the tool's default sampler and without classifier-free guidance. On the EDM model the 18 steps of Heun
-(35 evaluations) of Karras et al. (2022) stand beside DDPM's thousand ancestral ones. Weights are kept in the work folder: a second call
-trains only what is missing.
+(35 evaluations) of Karras et al. (2022), without and with the noise that their algorithm 2 adds on the way (`churn`), and 18 of
+SDE-DPM-Solver++ stand beside DDPM's thousand ancestral ones. Weights are kept in the work folder: a second call trains only what is missing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STEPS, HEUN_STEPS, ANCESTRAL_STEPS = 18, 18, 1000
 
 
 def settings_of(process: str, prepared: Prepared, data: Pictures, seen: int) -> RunSettings:
-    """What `mgdm train --base none --process NAME --seen N` trains."""
+    """What `mgdm train --base none --process NAME --seen N` trains, in batches of the usual size however few the images."""
     found = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base="none", process=process)
     steps = replace(found.train, seen=seen)
     return found.model_copy(update={"train": replace(steps, check_every=max(steps.steps // LOOKS, 1), patience=LOOKS)})
@@ -143,6 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arms = {process: (SAMPLER, STEPS, asked.per_class)}
         if process == "edm":
             arms["edm, Heun"] = ("heun", HEUN_STEPS, asked.per_class)
+            arms["edm, churn"] = ("churn", HEUN_STEPS, asked.per_class)
+            arms["edm, SDE"] = ("dpmpp_2m_sde", STEPS, asked.per_class)
             if asked.ancestral_per_class:
                 arms["edm, ancestral"] = ("ddpm", ANCESTRAL_STEPS, asked.ancestral_per_class)
         for name, (sampler, steps, per_class) in arms.items():
