@@ -7,7 +7,8 @@ another's, so the curve is one error for all: the mean over fixed noise levels o
 level divided by what the data's spread leaves undecided there, s^2 sigma^2 / (s^2 + sigma^2). At the end each draws the same number of
 images from the same seeds, by the tool's default sampler and without classifier-free guidance. On the EDM model the 18 steps of Heun
 (35 evaluations) of Karras et al. (2022), without and with the noise that their algorithm 2 adds on the way (`churn`), and 18 of
-SDE-DPM-Solver++ stand beside DDPM's thousand ancestral ones. Weights are kept in the work folder: a second call trains only what is missing.
+SDE-DPM-Solver++ stand beside DDPM's thousand ancestral ones. Weights are kept in the work folder: a second call trains only what is
+missing.
 """
 
 from __future__ import annotations
