@@ -28,6 +28,7 @@ from mgdm_cli.metrics.fidelity import frechet, kernel_distance, resample, with_i
 from mgdm_cli.metrics.labels import wilson
 
 CPU = torch.device("cpu")
+FINE = 0.3  # cycles a pixel
 SHARES = {"precision": manifold.precision, "recall": manifold.recall, "coverage": manifold.coverage}
 
 
@@ -69,6 +70,29 @@ class Gauge:
         value = kernel_distance(self.real, ours) - kernel_distance(self.real, theirs)
         low, high = np.quantile(np.array(drawn) - np.mean(drawn), [0.025, 0.975])
         return {"value": round(value, 4), "lo": round(value - float(high), 4), "hi": round(value - float(low), 4)}
+
+
+def detail(x0: Tensor, real: Tensor, *, draws: int = 200) -> dict[str, float]:
+    """Power of images x0 (N, C, H, W) in what is finer than `FINE` cycles a pixel, over that of real ones (M, C, H, W): below 1 they are
+    blurred, above it noisy. With a 95 % interval (percentiles of a bootstrap over the images of both)."""
+    ours, theirs = (_fine_power(part).numpy() for part in (x0, real))
+    generator = np.random.default_rng(0)
+    drawn = [
+        float(np.divide(*(part[generator.integers(len(part), size=len(part))].mean() for part in (ours, theirs))))
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(np.array(drawn), [0.025, 0.975])
+    return {"value": round(float(ours.mean() / theirs.mean()), 3), "lo": round(low, 3), "hi": round(high, 3)}
+
+
+def _fine_power(x0: Tensor) -> Tensor:
+    """(N,) mean power of the finest frequencies, under a Hann window, without which the edges of a picture would count as detail."""
+    height, width = x0.shape[-2:]
+    window = torch.hann_window(height)[:, None] * torch.hann_window(width)
+    frequency = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.fftfreq(width).square()).sqrt()
+    found = torch.fft.fft2((x0.float() - x0.float().mean((-2, -1), keepdim=True)) * window).abs().square()
+    mean: Tensor = found[..., (frequency > FINE) & (frequency <= 0.5)].mean((1, 2))
+    return mean
 
 
 def add_source(parser: argparse.ArgumentParser, *, judges: bool = True) -> None:
