@@ -63,8 +63,7 @@ class Gauge:
         for _ in range(draws):
             real = self.real[resample(names, generator)]
             one_off, other_off = (
-                kernel_distance(real, features[generator.integers(len(features), size=len(features))])
-                for features in (ours, theirs)
+                kernel_distance(real, generator.choice(features, len(features))) for features in (ours, theirs)
             )
             drawn.append(one_off - other_off)
         value = kernel_distance(self.real, ours) - kernel_distance(self.real, theirs)
@@ -78,11 +77,14 @@ def detail(x0: Tensor, real: Tensor, *, draws: int = 200) -> dict[str, float]:
     ours, theirs = (_fine_power(part).numpy() for part in (x0, real))
     generator = np.random.default_rng(0)
     drawn = [
-        float(np.divide(*(part[generator.integers(len(part), size=len(part))].mean() for part in (ours, theirs))))
-        for _ in range(draws)
+        generator.choice(ours, len(ours)).mean() / generator.choice(theirs, len(theirs)).mean() for _ in range(draws)
     ]
-    low, high = np.quantile(np.array(drawn), [0.025, 0.975])
-    return {"value": round(float(ours.mean() / theirs.mean()), 3), "lo": round(low, 3), "hi": round(high, 3)}
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "value": round(float(ours.mean() / theirs.mean()), 3),
+        "lo": round(float(low), 3),
+        "hi": round(float(high), 3),
+    }
 
 
 def _fine_power(x0: Tensor) -> Tensor:

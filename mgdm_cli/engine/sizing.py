@@ -146,26 +146,30 @@ def typical(step: Callable[[], object], times: int) -> float:
 def fitted(
     settings: RunSettings, data: Pictures, device: torch.device, *, seconds: float | None, seen: int | None
 ) -> tuple[RunSettings, Pace]:
-    """(settings whose training takes `seconds`, or sees `seen` images; its measured pace). Raises what `fit_to_budget` raises."""
+    """(settings whose training sees `seen` images, or takes `seconds`; its measured pace). Raises what `fit_to_budget` raises."""
+    if seen is not None:
+        found = of_length(settings, seen)
+        return found, measure(found, data, device)
     pace = measure(settings, data, device)
-    found = fit_to_budget(settings, pace, seconds=seconds, seen=seen)
+    found = fit_to_budget(settings, pace, seconds=seconds)
     if found.train.batch != settings.train.batch:  # smaller batches have a pace of their own
-        pace = measure(found, data, device)
-        found = fit_to_budget(
-            found.model_copy(update={"train": replace(found.train, seen=settings.train.seen)}),
-            pace, seconds=seconds, seen=seen,
-        )  # fmt: skip
+        settings = settings.model_copy(update={"train": replace(settings.train, batch=found.train.batch)})
+        pace = measure(settings, data, device)
+        found = fit_to_budget(settings, pace, seconds=seconds)
     return found, pace
 
 
-def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, seen: int | None) -> RunSettings:
-    """Settings whose training takes `seconds` at this pace, or sees `seen` images: in small batches where those are few.
-
-    Raises NeedsTraining when the budget is too small for `settings.train.seen` images.
-    """
-    if seen is not None:
+def of_length(settings: RunSettings, seen: int, classifier_seen: int | None = None) -> RunSettings:
+    """Settings whose training sees `seen` images, in small batches where those are few."""
+    if classifier_seen is None:
         classifier_seen = min(max(seen // 3, CLASSIFIER_SEEN[0]), CLASSIFIER_SEEN[1])
-        return _of_length(settings, seen, classifier_seen)
+    batch = min(settings.train.batch, SMALL_BATCH) if seen < SHORT else settings.train.batch
+    train = replace(settings.train, seen=seen, batch=batch)
+    return settings.model_copy(update={"train": train, "classifier_seen": classifier_seen})
+
+
+def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None) -> RunSettings:
+    """Settings whose training takes `seconds` at this pace. Raises NeedsTraining where `settings.train.seen` images would take longer."""
     if seconds is None:
         raise ValueError("either a number of images or a time is needed")
     low, high = CLASSIFIER_SEEN
@@ -179,13 +183,7 @@ def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None, s
             f"(measured: {pace.denoiser:.0f} training images a second)",
             f"Say --budget {minutes:.0f}m, choose a smaller --size, or train apart: mgdm train --budget 2h -o RUN, then --model RUN.",
         )
-    return _of_length(settings, possible, classifier_seen)
-
-
-def _of_length(settings: RunSettings, seen: int, classifier_seen: int) -> RunSettings:
-    batch = min(settings.train.batch, SMALL_BATCH) if seen < SHORT else settings.train.batch
-    train = replace(settings.train, seen=seen, batch=batch)
-    return settings.model_copy(update={"train": train, "classifier_seen": classifier_seen})
+    return of_length(settings, possible, classifier_seen)
 
 
 def seconds_per_evaluation(settings: RunSettings, device: torch.device, block: int) -> float:

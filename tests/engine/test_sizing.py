@@ -7,7 +7,7 @@ import pytest
 from mgdm_cli.engine import sizing
 from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import RunSettings
-from mgdm_cli.engine.sizing import CLASSIFIER_SEEN, OVERHEAD, SHORT, SMALL_BATCH, Pace, fit_to_budget, fitted
+from mgdm_cli.engine.sizing import CLASSIFIER_SEEN, OVERHEAD, SHORT, SMALL_BATCH, Pace, fit_to_budget, fitted, of_length
 from mgdm_cli.errors import NeedsTraining
 from tests.tiny import CPU, one_thread, tiny_run, tiny_set
 
@@ -29,20 +29,20 @@ def whole(settings: RunSettings) -> RunSettings:
 def test_few_images_are_seen_in_small_batches(begun: tuple[Prepared, RunSettings]) -> None:
     settings, pace = whole(begun[1]), Pace(10.0, 100.0)
     usual = settings.train.batch
-    assert fit_to_budget(settings, pace, seconds=None, seen=SHORT - 1).train.batch == SMALL_BATCH < usual
-    assert fit_to_budget(settings, pace, seconds=None, seen=SHORT).train.batch == usual
+    assert of_length(settings, SHORT - 1).train.batch == SMALL_BATCH < usual
+    assert of_length(settings, SHORT).train.batch == usual
     spent = OVERHEAD * (SHORT / 10 + 2 * CLASSIFIER_SEEN[1] / 100)
-    assert fit_to_budget(settings, pace, seconds=spent / 2, seen=None).train.batch == SMALL_BATCH
-    assert fit_to_budget(settings, pace, seconds=2 * spent, seen=None).train.batch == usual
+    assert fit_to_budget(settings, pace, seconds=spent / 2).train.batch == SMALL_BATCH
+    assert fit_to_budget(settings, pace, seconds=2 * spent).train.batch == usual
 
 
 def test_a_budget_is_kept_at_the_measured_pace(begun: tuple[Prepared, RunSettings]) -> None:
     settings, pace = whole(begun[1]), Pace(10.0, 100.0)
     for seconds in (1200.0, 4000.0):
-        found = fit_to_budget(settings, pace, seconds=seconds, seen=None)
+        found = fit_to_budget(settings, pace, seconds=seconds)
         assert 0.95 * seconds < pace.seconds(found.train.seen, found.classifier_seen) <= seconds
     with pytest.raises(NeedsTraining, match="at least"):
-        fit_to_budget(settings, pace, seconds=60.0, seen=None)
+        fit_to_budget(settings, pace, seconds=60.0)
 
 
 def test_small_batches_are_timed_themselves(

@@ -18,10 +18,8 @@ from tests.tiny import one_thread
 
 __all__ = ["one_thread"]
 
-NETS = (
-    "resnet",
-    "densenet",
-)  # nets for which seven images of a class are too few; a smaller one has nothing left to gain
+# Seven images of a class are too few for these; a smaller net has nothing left to gain.
+NETS = ("resnet", "densenet")
 SEEDS = 2
 SETTINGS = CellSettings(steps=40, batch=24)
 

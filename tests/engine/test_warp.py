@@ -16,6 +16,8 @@ from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
 from tests.tiny import drain
 
 ALWAYS = WarpSettings(probability=1.0)
+BOARD = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1  # a warp of it is no longer of two values
+BOARDS = Pictures(BOARD.expand(32, 1, 16, 16).clone(), torch.zeros(32, dtype=torch.int64))
 
 
 class Witness(nn.Module):
@@ -44,8 +46,7 @@ def trained(data: Pictures, warp: WarpSettings) -> list[tuple[Tensor, Tensor, Te
 def test_no_warp_leaves_a_picture_untouched_and_a_warp_moves_it() -> None:
     x = 2 * torch.rand(3, 1, 16, 24, generator=torch.Generator().manual_seed(0)) - 1
     assert torch.equal(apply(x, torch.zeros(3, WIDTH)), x)
-    settings = WarpSettings(probability=1.0)
-    warp = draw(3, settings, torch.Generator().manual_seed(0))
+    warp = draw(3, ALWAYS, torch.Generator().manual_seed(0))
     assert not torch.allclose(apply(x, warp), x)
     flipped = torch.zeros(3, WIDTH)
     flipped[:, -1] = 1
@@ -78,9 +79,7 @@ def test_a_warp_keeps_most_of_the_fine_detail() -> None:
 
 def test_a_picture_is_warped_only_where_noise_hides_the_blur() -> None:
     """Every image is warped by at least one transform; the net hears of it from one noise level on, and below it sees none."""
-    board = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1  # a warp of it is no longer of two values
-    data = Pictures(board.expand(32, 1, 16, 16).clone(), torch.zeros(32, dtype=torch.int64))
-    told = [(float(noise[row]) * 4, warp[row]) for _, noise, warp in trained(data, ALWAYS) if warp is not None
+    told = [(float(noise[row]) * 4, warp[row]) for _, noise, warp in trained(BOARDS, ALWAYS) if warp is not None
             for row in range(len(noise))]  # fmt: skip
     low = [warp for level, warp in told if level < torch.tensor(WARPED_FROM).log()]
     high = [warp for level, warp in told if level >= torch.tensor(WARPED_FROM).log()]
@@ -91,10 +90,8 @@ def test_a_picture_is_warped_only_where_noise_hides_the_blur() -> None:
 
 
 def test_what_a_net_sees_at_little_noise_is_sharp() -> None:
-    board = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1
-    data = Pictures(board.expand(32, 1, 16, 16).clone(), torch.zeros(32, dtype=torch.int64))
     process = PROCESSES["edm"]()
-    for seen, noise, _ in trained(data, ALWAYS):
+    for seen, noise, _ in trained(BOARDS, ALWAYS):
         sigma = (4 * noise).exp()
         in_ = process.coefs(sigma).in_
         for row in (sigma < 0.05).nonzero()[:, 0].tolist():
