@@ -1,4 +1,4 @@
-"""Augmentation that does not leak: the net is told which warp was applied, and told "none" when sampling.
+"""Augmentation that should not leak: the net is told which warp was applied, and told "none" when sampling.
 
 Karras et al. 2022, appendix F.2: geometric transforms drawn independently with a small probability, their parameters a condition. That
 does not keep interpolation from leaking: between pixels a cubic one leaves two thirds of the power of the finest detail, a linear one less
