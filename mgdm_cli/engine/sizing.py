@@ -149,14 +149,19 @@ def fitted(
     """(settings whose training sees `seen` images, or takes `seconds`; its measured pace). Raises what `fit_to_budget` raises."""
     if seen is not None:
         found = of_length(settings, seen)
-        return found, measure(found, data, device)
+        return found, measure(_in_batches_of(found, settings), data, device)
     pace = measure(settings, data, device)
     found = fit_to_budget(settings, pace, seconds=seconds)
     if found.train.batch != settings.train.batch:  # smaller batches have a pace of their own
-        settings = settings.model_copy(update={"train": replace(settings.train, batch=found.train.batch)})
+        settings = _in_batches_of(found, settings)
         pace = measure(settings, data, device)
         found = fit_to_budget(settings, pace, seconds=seconds)
     return found, pace
+
+
+def _in_batches_of(other: RunSettings, settings: RunSettings) -> RunSettings:
+    """`settings` with the batches of `other`: a training of few images may end before it is timed."""
+    return settings.model_copy(update={"train": replace(settings.train, batch=other.train.batch)})
 
 
 def of_length(settings: RunSettings, seen: int, classifier_seen: int | None = None) -> RunSettings:

@@ -61,3 +61,10 @@ def test_small_batches_are_timed_themselves(
         fitted(settings, data, CPU, seconds=900.0, seen=None)  # at 10 a second it would do
     long, pace = fitted(settings, data, CPU, seconds=None, seen=SHORT)
     assert (long.train.batch, pace.denoiser) == (settings.train.batch, 10.0)
+
+
+def test_a_training_of_one_step_can_be_timed(begun: tuple[Prepared, RunSettings]) -> None:
+    prepared, settings = begun[0], whole(begun[1])
+    found, pace = fitted(settings, pictures(prepared, prepared.splits.train, CPU), CPU, seconds=None, seen=1)
+    assert found.train.steps == 1
+    assert pace.denoiser > 0
