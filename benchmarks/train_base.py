@@ -27,7 +27,7 @@ from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
-from mgdm_cli.engine import bases
+from mgdm_cli.engine import bases, sizing
 from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import resume, save_checkpoint
@@ -128,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unet = UNetSettings(data.x0.shape[1], len(classes), patch=2, warp=WIDTH)
     torch.manual_seed(0)
     net = UNet(unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = Model(net, PROCESSES["edm"](sigma_data=spread, mean=-0.8, spread=1.4))
+    model = Model(
+        net, PROCESSES[sizing.BASE_PROCESS](sigma_data=spread, **sizing.PROCESS_SETTINGS[sizing.BASE_PROCESS])
+    )
     settings = replace(TrainSettings(asked.seen), check_every=1000, drop_label=0.2)
     state = begin(model, settings)
     asked.work.mkdir(parents=True, exist_ok=True)

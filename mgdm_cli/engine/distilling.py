@@ -103,8 +103,8 @@ def lessons(
 def _batch(data: Pictures, draw_from: torch.Tensor, settings: RunSettings, step: int) -> Batch:
     student = _student(settings)
     generator = torch.Generator().manual_seed(student.seed * 1_000_003 + step)
-    x0, label, how = drawn(data, draw_from, student.batch, settings.warp, generator)
-    return Batch(x0, Cond(label, how), generator)
+    x0, label, told = drawn(data, draw_from, student.batch, settings.warp, generator)
+    return Batch(x0, Cond(label, told), generator)
 
 
 def distill(

@@ -217,7 +217,7 @@ def undisturbed(state: Steps) -> Iterator[None]:
 def drawn(
     data: Pictures, weights: Tensor, batch: int, warp: warping.WarpSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(x0 (batch, C, H, W), label (batch,), warp (batch, W)): images drawn with these weights (N,), and warped."""
+    """(x0 (batch, C, H, W), label (batch,), warp (batch, W)): images drawn with these weights (N,), warped, and what is told of it."""
     pick = picked(weights, batch, generator)
     return shown(data, pick, warping.draw(batch, warp, generator))
 
@@ -228,9 +228,9 @@ def picked(weights: Tensor, batch: int, generator: torch.Generator) -> Tensor:
 
 
 def shown(data: Pictures, pick: Tensor, how: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(x0, label, warp) of the pictures `pick` (B,) under the warps `how` (B, W)."""
+    """(x0, label, warp as it is told) of the pictures `pick` (B,) under the warps `how` (B, W)."""
     pick, how = pick.to(data.x0.device), how.to(data.x0.device)
-    return warping.apply(data.x0[pick], how), data.label[pick], how
+    return warping.apply(data.x0[pick], how), data.label[pick], warping.told(how)
 
 
 def _one_step(
@@ -246,13 +246,13 @@ def _one_step(
         always = picked(weights * (data.least == 0), settings.batch, generator)
         pick = torch.where(sigma < data.least[pick], always, pick)
     # What interpolation leaves of the finest detail is no detail to learn, and to tell the net of a warp does not undo it.
-    x0, label, how = shown(data, pick, torch.where((sigma >= WARPED_FROM)[:, None], how, 0.0))
+    x0, label, told = shown(data, pick, torch.where((sigma >= WARPED_FROM)[:, None], how, 0.0))
     label = torch.where(drop.to(device), NULL, label)
     for group in state.optimizer.param_groups:
         group["lr"] = rate_at(state.step, settings.steps, settings.rate, settings.warm_up)
     model.train()
     with seeded(settings.seed * 1_000_003 + state.step, device), bf16(device):
-        loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, how)).mean()
+        loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, told)).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)

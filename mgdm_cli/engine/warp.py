@@ -1,8 +1,11 @@
 """Augmentation that should not leak: the net is told which warp was applied, and told "none" when sampling.
 
-Karras et al. 2022, appendix F.2: geometric transforms drawn independently with a small probability, their parameters a condition. That
-does not keep interpolation from leaking: between pixels a cubic one leaves two thirds of the power of the finest detail, a linear one less
-than half, and a net that is told a small warp cannot tell it from none. So the denoiser meets warps only where noise hides the loss
+Karras et al. 2022, appendix F.2: geometric transforms drawn independently with a small probability, their parameters a condition. It is
+told in units of each parameter's spread (`told`): as they are, parameters of about 0.1 are hardly heard beside noise level and class, which
+count 1, and what is sampled varies in area and place as the warped pictures do.
+
+That does not keep interpolation from leaking: between pixels a cubic one leaves two thirds of the power of the finest detail, a linear one
+less than half, and a net that is told a small warp cannot tell it from none. So the denoiser meets warps only where noise hides the loss
 (`diffusion.types.WARPED_FROM`).
 """
 
@@ -41,6 +44,15 @@ def draw(n: int, settings: WarpSettings, generator: torch.Generator) -> Tensor:
     flip = (torch.rand(n, generator=generator) < 0.5).float() if s.flip else torch.zeros(n)
     scale, stretch, angle, right, down = size.unbind(1)
     return torch.stack([scale, stretch, angle.sin(), 1 - angle.cos(), right, down, flip], 1)
+
+
+def told(warp: Tensor) -> Tensor:
+    """(n, WIDTH) what a net is told of warps (n, WIDTH): each parameter in units of the spread it usually has; 0 stays none."""
+    s = WarpSettings()
+    units = torch.tensor(
+        [s.log_scale, s.log_stretch, s.angle_rad, s.angle_rad**2, s.shift, s.shift, 1.0], device=warp.device
+    )
+    return warp / units
 
 
 def apply(x: Tensor, warp: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.types import WARPED_FROM, Cond
-from mgdm_cli.engine.training import Pictures, TrainSettings, begin, holdout_loss, train
-from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw
+from mgdm_cli.engine.training import Pictures, TrainSettings, begin, holdout_loss, shown, train
+from mgdm_cli.engine.warp import WIDTH, WarpSettings, apply, draw, told
+from mgdm_cli.nets.unet import UNet, UNetSettings
 from tests.tiny import drain
 
 ALWAYS = WarpSettings(probability=1.0)
@@ -79,10 +80,10 @@ def test_a_warp_keeps_most_of_the_fine_detail() -> None:
 
 def test_a_picture_is_warped_only_where_noise_hides_the_blur() -> None:
     """Every image is warped by at least one transform; the net hears of it from one noise level on, and below it sees none."""
-    told = [(float(noise[row]) * 4, warp[row]) for _, noise, warp in trained(BOARDS, ALWAYS) if warp is not None
+    heard = [(float(noise[row]) * 4, warp[row]) for _, noise, warp in trained(BOARDS, ALWAYS) if warp is not None
             for row in range(len(noise))]  # fmt: skip
-    low = [warp for level, warp in told if level < torch.tensor(WARPED_FROM).log()]
-    high = [warp for level, warp in told if level >= torch.tensor(WARPED_FROM).log()]
+    low = [warp for level, warp in heard if level < torch.tensor(WARPED_FROM).log()]
+    high = [warp for level, warp in heard if level >= torch.tensor(WARPED_FROM).log()]
     assert len(low) > 20
     assert len(high) > 20
     assert all(bool((warp == 0).all()) for warp in low)
@@ -99,14 +100,36 @@ def test_what_a_net_sees_at_little_noise_is_sharp() -> None:
             assert float((picture.abs() - 1).abs().mean()) < 3 * float(sigma[row]) + 0.02
 
 
+def test_a_usual_warp_is_heard_as_well_as_a_class_is() -> None:
+    """Told as they are drawn, warps moved what the net makes of noise level and class by less than a tenth of another class."""
+    torch.manual_seed(0)
+    net = UNet(UNetSettings(1, 2, width=16, warp=WIDTH))
+    warp = draw(64, ALWAYS, torch.Generator().manual_seed(0))
+    noise, label = torch.zeros(64), torch.zeros(64, dtype=torch.int64)
+    with torch.no_grad():
+        plain = net.embed(noise, label, torch.zeros(64, WIDTH))
+        other = float((net.embed(noise, label + 1, torch.zeros(64, WIDTH)) - plain).norm(dim=1).mean())
+        heard = float((net.embed(noise, label, told(warp)) - plain).norm(dim=1).mean())
+    assert 0.3 < heard / other < 3
+    spread = told(draw(4000, ALWAYS, torch.Generator().manual_seed(1))).std(0)[:-1]
+    assert 0.5 < float(spread.min()) <= float(spread.max()) < 2
+
+
+def test_a_net_in_training_hears_the_warp_that_was_applied() -> None:
+    data = Pictures(torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))
+    warp = draw(4, ALWAYS, torch.Generator().manual_seed(0))
+    assert torch.equal(shown(data, torch.arange(4), warp)[2], told(warp))
+    assert bool((told(torch.zeros(1, WIDTH)) == 0).all())
+
+
 @pytest.mark.parametrize("sigma", [WARPED_FROM / 2, WARPED_FROM])
 def test_a_model_is_told_of_a_warp_where_it_has_learnt_of_warps(sigma: float) -> None:
     net = Witness()
     warp = draw(2, ALWAYS, torch.Generator().manual_seed(0))
     Model(net, PROCESSES["edm"]())(torch.zeros(2, 1, 8, 8), torch.full((2,), sigma), Cond(None, warp))
-    told = net.met[0][2]
-    assert told is not None
-    assert torch.equal(told, warp if sigma >= WARPED_FROM else torch.zeros_like(warp))
+    heard = net.met[0][2]
+    assert heard is not None
+    assert torch.equal(heard, warp if sigma >= WARPED_FROM else torch.zeros_like(warp))
 
 
 def test_an_enlarged_picture_teaches_only_where_noise_hides_its_blur() -> None:
