@@ -84,7 +84,7 @@ def row(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, write benchmarks/results/tuning_<set>.json."""
+    """Print the table, write benchmarks/results/tuning_<set>[_what was asked for].json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source(parser)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
@@ -118,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
     document = {"set": asked.data.name, "sampler": asked.sampler, "steps": asked.steps, "real": real, "runs": rows}
     at = "" if asked.scale is None else f"_scale{asked.scale:g}"
+    at += ("" if asked.sampler == SAMPLER else f"_{asked.sampler}") + (
+        "" if asked.steps == STEPS else f"_steps{asked.steps}"
+    )
     keep(f"tuning_{asked.data.name}{at}", document)
     return 0
 
