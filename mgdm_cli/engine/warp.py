@@ -48,7 +48,7 @@ def draw(n: int, settings: WarpSettings, generator: torch.Generator) -> Tensor:
 
 def told(warp: Tensor) -> Tensor:
     """(n, WIDTH) what a net is told of warps (n, WIDTH): each parameter in units of the spread it usually has; 0 stays none."""
-    s = WarpSettings()
+    s = WarpSettings()  # one unit for all runs, so that a base means the same; 1 - cos of an angle goes with its square
     units = torch.tensor(
         [s.log_scale, s.log_stretch, s.angle_rad, s.angle_rad**2, s.shift, s.shift, 1.0], device=warp.device
     )
