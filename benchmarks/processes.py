@@ -7,13 +7,15 @@ another's, so the curve is one error for all: the mean over fixed noise levels o
 level divided by what the data's spread leaves undecided there, s^2 sigma^2 / (s^2 + sigma^2). At the end each draws the same number of
 images from the same seeds, by the tool's default sampler and without classifier-free guidance. On the EDM model the 18 steps of Heun
 (35 evaluations) of Karras et al. (2022), without and with the noise that their algorithm 2 adds on the way (`churn`), and 18 of
-SDE-DPM-Solver++ stand beside DDPM's thousand ancestral ones. Weights are kept in the work folder: a second call trains only what is
-missing.
+SDE-DPM-Solver++ stand beside DDPM's thousand ancestral ones. One training says little of a process: with `--trainings 3` each is trained
+from three seeds, and medians stand beside the least and the largest. Weights are kept in the work folder: a second call trains only what
+is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -47,9 +49,9 @@ BLOCK = 16
 STEPS, HEUN_STEPS, ANCESTRAL_STEPS = 18, 18, 1000
 
 
-def settings_of(process: str, prepared: Prepared, data: Pictures, seen: int) -> RunSettings:
+def settings_of(process: str, prepared: Prepared, data: Pictures, seen: int, seed: int) -> RunSettings:
     """What `mgdm train --base none --process NAME --seen N` trains, in batches of the usual size however few the images."""
-    found = sizing.settings_for(prepared, data, seed=0, flip=False, date="20260101", base="none", process=process)
+    found = sizing.settings_for(prepared, data, seed=seed, flip=False, date="20260101", base="none", process=process)
     steps = replace(found.train, seen=seen)
     return found.model_copy(update={"train": replace(steps, check_every=max(steps.steps // LOOKS, 1), patience=LOOKS)})
 
@@ -71,7 +73,7 @@ def error(model: Model, data: Pictures, spread: float) -> float:
 
 def trained(settings: RunSettings, data: Pictures, holdout: Pictures, work: Path) -> tuple[Model, dict[str, Any]]:
     """(the model with its average weights, curve and seconds); from the work folder where it lies there."""
-    path = work / f"{settings.process}-{settings.train.seen}.safetensors"
+    path = work / f"{settings.process}-{settings.train.seen}-{settings.train.seed}.safetensors"
     model = new_model(settings, CPU)
     if not path.is_file():
         state, curve, started = begin(model, settings.train), [], time.monotonic()
@@ -121,11 +123,37 @@ def row(
     return {**line, "sampler": sampler, "steps": steps, "seconds": round(time.monotonic() - started, 1)}
 
 
+def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str, tuple[str, int, int]]:
+    """How images are drawn from a process's model: {name: (sampler, steps, images a class)}."""
+    arms = {process: (SAMPLER, STEPS, per_class)}
+    if process == "edm":
+        arms["edm, Heun"] = ("heun", HEUN_STEPS, per_class)
+        arms["edm, churn"] = ("churn", HEUN_STEPS, per_class)
+        arms["edm, SDE"] = ("dpmpp_2m_sde", STEPS, per_class)
+        if ancestral_per_class:
+            arms["edm, ancestral"] = ("ddpm", ANCESTRAL_STEPS, ancestral_per_class)
+    return arms
+
+
+def spread_of(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """{figure: {median, least, largest}} over the trainings of one arm, of those that every line has."""
+    figures = {name: [line[name] for line in lines] for name in ("recall", "coverage", "class_seen")}
+    figures |= {name: [line[name]["value"] for line in lines] for name in ("kernel_distance", "frechet")}
+    if all("curve" in line for line in lines):
+        figures["error"] = [line["curve"][-1][1] for line in lines]
+    return {
+        name: {"median": round(statistics.median(values), 4), "least": min(values), "largest": max(values)}
+        for name, values in figures.items()
+        if None not in values
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write benchmarks/results/processes_<set>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source(parser)
     parser.add_argument("--seen", type=int, default=10_000)
+    parser.add_argument("--trainings", type=int, default=1, help="of each process, from as many seeds")
     parser.add_argument("--per-class", type=int, default=96)
     parser.add_argument(
         "--ancestral-per-class", type=int, default=32, help="images of 1000 steps, which are dear; 0: none"
@@ -137,23 +165,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepared = source_of(asked)
     measure = gauge(prepared, asked.work)
     data, holdout = (pictures(prepared, part, CPU) for part in (prepared.splits.train, prepared.splits.holdout))
-    rows: dict[str, Any] = {}
+    lines: dict[str, list[dict[str, Any]]] = {}
     for process in asked.processes.split(","):
-        settings = settings_of(process, prepared, data, asked.seen)
-        model, header = trained(settings, data, holdout, asked.work)
-        arms = {process: (SAMPLER, STEPS, asked.per_class)}
-        if process == "edm":
-            arms["edm, Heun"] = ("heun", HEUN_STEPS, asked.per_class)
-            arms["edm, churn"] = ("churn", HEUN_STEPS, asked.per_class)
-            arms["edm, SDE"] = ("dpmpp_2m_sde", STEPS, asked.per_class)
-            if asked.ancestral_per_class:
-                arms["edm, ancestral"] = ("ddpm", ANCESTRAL_STEPS, asked.ancestral_per_class)
-        for name, (sampler, steps, per_class) in arms.items():
-            rows[name] = line = row(model, sampler, steps, settings, measure, per_class)
-            sys.stdout.write(f"{name:16s} {sampler}, {steps} steps: {told(line)}\n")
-            sys.stdout.flush()
-        rows[process] |= {"curve": header["curve"], "training_seconds": header["seconds"]}
-        sys.stdout.write(f"{process:16s} {header['seconds']} s of training; error by images seen {header['curve']}\n")
+        for seed in range(asked.trainings):
+            settings = settings_of(process, prepared, data, asked.seen, seed)
+            model, header = trained(settings, data, holdout, asked.work)
+            arms = arms_of(process, asked.per_class, asked.ancestral_per_class)
+            for name, (sampler, steps, per_class) in arms.items():
+                line = row(model, sampler, steps, settings, measure, per_class)
+                lines.setdefault(name, []).append(line)
+                sys.stdout.write(f"{name:16s} {seed} {sampler}, {steps} steps: {told(line)}\n")
+                sys.stdout.flush()
+            lines[process][-1] |= {"curve": header["curve"], "training_seconds": header["seconds"]}
+            sys.stdout.write(f"{process:16s} {seed} {header['seconds']} s of training; error {header['curve']}\n")
+    rows: dict[str, Any] = {name: {"trainings": own, "over_trainings": spread_of(own)} for name, own in lines.items()}
+    for name, found in rows.items():
+        figures = "".join(
+            f"  {figure} {at['median']:.4g} [{at['least']:.4g}, {at['largest']:.4g}]"
+            for figure, at in found["over_trainings"].items()
+        )
+        sys.stdout.write(f"{name:16s}{figures}\n")
     document = {"set": asked.data.name, "seen": asked.seen, "threads": torch.get_num_threads(), "rows": rows}
     keep(f"processes_{asked.data.name}", document)
     return 0
