@@ -9,7 +9,7 @@ images with a balanced sampler (`real`), with duplicates (`dup`), with classical
 equal steps and equal numbers of images, and tests on real images that no model, guide, filter or calibration saw: the set's own test
 split, or a fifth of the patients that is set aside first.
 Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json, with
-the scale of guidance in its name where one is given.
+the number of images and the scale of guidance in its name where they are not the usual ones.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from mgdm_cli.data.folder import scan
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import GATE, OK
 
+IMAGES = 300  # of each arm
 FIFTH = 5  # one part in this many becomes the test set where the input has none
 
 
@@ -81,7 +82,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
-    parser.add_argument("--n", type=int, default=300, help="images of each arm")
+    parser.add_argument("--n", type=int, default=IMAGES, help="images of each arm")
     parser.add_argument(
         "--balance", default=BALANCE, help="of the plan: equal, or fill, which raises the smallest classes first"
     )
@@ -133,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "set": asked.data.name,
         "real": prepare(source, seed=0).counts,
         "audited": last,
+        "images": asked.n,
         "strength": asked.strength,
         "balance": asked.balance,
         "scale": asked.scale,
@@ -140,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "verdicts": done.document["verdicts"],
         "exit_code": done.exit_code,
     }
-    told = f"_scale{asked.scale:g}" if asked.scale else ""
+    told = (f"_n{asked.n}" if asked.n != IMAGES else "") + (f"_scale{asked.scale:g}" if asked.scale else "")
     keep(f"utility_{asked.data.name}_{asked.balance}{told}", plain(result))
     sys.stdout.write("\n".join(shown(done.document["utility"])) + "\n")
     return 0 if done.exit_code in (OK, GATE) else done.exit_code
