@@ -156,7 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trainings", type=int, default=1, help="of each process, from as many seeds")
     parser.add_argument("--per-class", type=int, default=96)
     parser.add_argument(
-        "--ancestral-per-class", type=int, default=32, help="images of 1000 steps, which are dear; 0: none"
+        "--ancestral-per-class",
+        type=int,
+        default=32,
+        help="images of 1000 steps, of the first training alone, for they are dear; 0: none",
     )
     parser.add_argument("--processes", default=",".join(PROCESSES))
     asked = parser.parse_args(arguments)
@@ -170,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in range(asked.trainings):
             settings = settings_of(process, prepared, data, asked.seen, seed)
             model, header = trained(settings, data, holdout, asked.work)
-            arms = arms_of(process, asked.per_class, asked.ancestral_per_class)
+            arms = arms_of(process, asked.per_class, 0 if seed else asked.ancestral_per_class)
             for name, (sampler, steps, per_class) in arms.items():
                 line = row(model, sampler, steps, settings, measure, per_class)
                 lines.setdefault(name, []).append(line)
