@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import torch
 from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, detail, evenly, gauge, source_of, told
 from benchmarks.keeping import keep
 from mgdm_cli.commands.modelling import suited_scale
+from mgdm_cli.commands.options import knobs_of
 from mgdm_cli.commands.wanted import SAMPLER, STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.diffusion.samplers import SAMPLERS
@@ -41,17 +43,36 @@ from mgdm_cli.engine.training import holdout_loss
 BLOCK = 8
 
 
-def drawn(folder: Path, per_class: int, suits: Scale, sampler: str, steps: int) -> tuple[torch.Tensor, np.ndarray]:
+@dataclass(frozen=True)
+class Way:
+    """How images are drawn: `scale` None is the one that suits each run."""
+
+    per_class: int
+    scale: float | None
+    sampler: str
+    steps: int
+    knobs: dict[str, float]
+
+    @property
+    def told(self) -> str:
+        """What of it is not the default, for the result's name."""
+        at = "" if self.scale is None else f"_scale{self.scale:g}"
+        at += "" if self.sampler == SAMPLER else f"_{self.sampler}"
+        at += "".join(f"_{name}{value:g}" for name, value in sorted(self.knobs.items()))
+        return at + ("" if self.steps == STEPS else f"_steps{self.steps}")
+
+
+def drawn(folder: Path, way: Way, suits: Scale) -> tuple[torch.Tensor, np.ndarray]:
     """(x0 (N, C, H, W), label (N,)) of a run."""
     settings = read_settings(folder)
     parts, _ = load_parts(folder, settings, CPU)
     recipe = Recipe(
-        process=settings.process, sampler=sampler, steps=steps, scale=suits.scale, scale_between=suits.between,
-        guidance="cfg" if suits.scale != 1 else "none", strength=0.0,
+        process=settings.process, sampler=way.sampler, steps=way.steps, knobs=way.knobs, scale=suits.scale,
+        scale_between=suits.between, guidance="cfg" if suits.scale != 1 else "none", strength=0.0,
     )  # fmt: skip
     made, label = [], []
     for class_index in range(len(settings.classes)):
-        for attempt in range(-(-per_class // BLOCK)):
+        for attempt in range(-(-way.per_class // BLOCK)):
             block = make_block(
                 parts, recipe, run_seed=3, lot=class_index, attempt=attempt, block=BLOCK, class_index=class_index
             )
@@ -60,13 +81,11 @@ def drawn(folder: Path, per_class: int, suits: Scale, sampler: str, steps: int) 
     return torch.cat(made), np.array(label)
 
 
-def row(
-    folder: Path, prepared: Prepared, measure: Gauge, per_class: int, scale: float | None, sampler: str, steps: int
-) -> tuple[dict[str, Any], torch.Tensor]:
+def row(folder: Path, prepared: Prepared, measure: Gauge, way: Way) -> tuple[dict[str, Any], torch.Tensor]:
     """(one run in the table, its images)."""
     settings = read_settings(folder)
-    suits = suited_scale(folder, prepared, settings, CPU) if scale is None else Scale(scale, SCALE_BETWEEN)
-    x0, label = drawn(folder, per_class, suits, sampler, steps)
+    suits = suited_scale(folder, prepared, settings, CPU) if way.scale is None else Scale(way.scale, SCALE_BETWEEN)
+    x0, label = drawn(folder, way, suits)
     parts, _ = load_parts(folder, settings, CPU)
     assert parts.judge is not None
     kept = np.flatnonzero(logits_of(parts.judge, x0).argmax(1).numpy() == label)
@@ -92,14 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, help="of the guidance; as a rule the one that suits each run")
     parser.add_argument("--sampler", choices=SAMPLERS, default=SAMPLER)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--knob", action="append", metavar="NAME=VALUE", help="of the sampler, as mgdm sample --knob")
     asked = parser.parse_args(arguments)
     make_deterministic()
     pick("cpu")
     prepared = source_of(asked)
+    way = Way(asked.per_class, asked.scale, asked.sampler, asked.steps, knobs_of(asked.knob))
     measure, rows = gauge(prepared, asked.work), dict[str, dict[str, Any]]()
     first: torch.Tensor | None = None
     for name, _, folder in (text.partition("=") for text in asked.run):
-        line, x0 = row(Path(folder), prepared, measure, asked.per_class, asked.scale, asked.sampler, asked.steps)
+        line, x0 = row(Path(folder), prepared, measure, way)
         head = f"{name:12s} base {line['base']}, {line['seen']} seen, scale {line['scale']:g}: holdout loss {line['holdout_loss']}"
         head += ", detail {value} [{lo}, {hi}]".format(**line["detail"])
         sys.stdout.write(
@@ -116,12 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     real = class_seen_in_real(measure.found, prepared)
     sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
-    document = {"set": asked.data.name, "sampler": asked.sampler, "steps": asked.steps, "real": real, "runs": rows}
-    at = "" if asked.scale is None else f"_scale{asked.scale:g}"
-    at += ("" if asked.sampler == SAMPLER else f"_{asked.sampler}") + (
-        "" if asked.steps == STEPS else f"_steps{asked.steps}"
-    )
-    keep(f"tuning_{asked.data.name}{at}", document)
+    document = {"set": asked.data.name, "sampler": way.sampler, "knobs": way.knobs, "steps": way.steps, "real": real}
+    keep(f"tuning_{asked.data.name}{way.told}", document | {"runs": rows})
     return 0
 
 

@@ -57,11 +57,12 @@ def churn(
 
 
 def dpmpp_2m_sde(
-    denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike, eta: float = 1.0
+    denoise: Denoise, x: Tensor, sigmas: list[float], *, randn_like: RandnLike, eta: float = 1.0, lo: float = 0.0
 ) -> Iterator[Tensor]:
     """SDE-DPM-Solver++(2M): second order, one evaluation a step (Lu et al. 2022, section 6), in lambda = -ln(sigma). eta 0 is the ODE.
 
     With h the step in lambda: exp(-h eta) (to / sigma) x + (1 - exp(-(1 + eta) h)) (x0 + slope h / 2) + to sqrt(1 - exp(-2 eta h)) noise.
+    Steps that end below `lo` follow the ODE: high up fresh noise undoes what the net got wrong, low down few steps blur by it.
     """
     before: Tensor | None = None
     step_before = 0.0
@@ -70,11 +71,11 @@ def dpmpp_2m_sde(
         if to == 0:
             x = x0
         else:
-            step = math.log(sigma / to)
+            step, fresh = math.log(sigma / to), eta if to >= lo else 0.0
             ahead = x0 if before is None else x0 + (x0 - before) * step / (2 * step_before)
-            x = math.exp(-eta * step) * (to / sigma) * x - math.expm1(-(1 + eta) * step) * ahead
-            if eta > 0:
-                x = x + to * math.sqrt(-math.expm1(-2 * eta * step)) * randn_like(x)
+            x = math.exp(-fresh * step) * (to / sigma) * x - math.expm1(-(1 + fresh) * step) * ahead
+            if fresh > 0:
+                x = x + to * math.sqrt(-math.expm1(-2 * fresh * step)) * randn_like(x)
             before, step_before = x0, step
         yield x
 

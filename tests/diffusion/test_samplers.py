@@ -83,6 +83,7 @@ def variance_at_the_end(name: str, steps: int, knobs: dict[str, float]) -> float
         ("ddim", 1, {"eta": 0.5}),
         ("dpmpp_2m_sde", 2, {}),
         ("dpmpp_2m_sde", 2, {"eta": 0.5}),
+        ("dpmpp_2m_sde", 2, {"lo": 1.0}),
         ("churn", 2, {"churn": 10.0, "noise": 1.0}),
     ],
 )
@@ -117,6 +118,7 @@ def test_the_mean_of_a_gaussian_is_exact_at_any_number_of_steps(name: str) -> No
         ("churn", {}, 60),
         ("dpmpp_2m_sde", {}, 60),
         ("dpmpp_2m_sde", {"eta": 0.5}, 60),
+        ("dpmpp_2m_sde", {"lo": 1.0}, 60),
         ("langevin", {}, 60),
         ("pc", {}, 150),
     ],
@@ -213,6 +215,21 @@ def test_every_sampler_yields_each_step_and_ends_in_the_denoised_image(name: str
     steps = list(SAMPLERS[name](lambda x, s: x0, torch.randn(2, 1, 4, 4), [5.0, 1.0, 0.0], randn_like=torch.randn_like))
     assert len(steps) == 2
     assert torch.allclose(steps[-1], x0, atol=1e-6)
+
+
+@pytest.mark.parametrize("lo", [0.0, 0.3, 1.0, 9.0])
+def test_noise_comes_only_with_steps_that_end_at_the_lowest_level_or_above(lo: float) -> None:
+    grid, drawn = [8.0, 3.0, 1.0, 0.3, 0.1, 0.0], []
+    x, plain = torch.randn(1, 1, 4, 4) * 8, gaussian(0.0, 0.5)
+
+    def like(x: Tensor) -> Tensor:
+        drawn.append(1)
+        return torch.randn_like(x)
+
+    steps = list(SAMPLERS["dpmpp_2m_sde"](plain, x, grid, randn_like=like, lo=lo))
+    assert len(drawn) == sum(to >= lo for to in grid[1:-1])
+    if not drawn:
+        assert torch.equal(steps[-1], list(SAMPLERS["dpmpp_2m"](plain, x, grid, randn_like=like))[-1])
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
