@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.keeping import keep
-from mgdm_cli.commands.wanted import BETWEEN, SAMPLER, SCALE, STEPS, STRENGTH
+from mgdm_cli.commands.wanted import BETWEEN, KNOBS, SAMPLER, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Recipe
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.process import PROCESSES
@@ -54,8 +54,8 @@ def parts_of(size: int, classes: int) -> Parts:
 def in_blocks(rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds a candidate by resolution and by classes."""
     recipe = Recipe(
-        process="edm", sampler=SAMPLER, steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN, guidance="uncertainty",
-        strength=STRENGTH, between=BETWEEN, filters=Filters(label=False),
+        process="edm", sampler=SAMPLER, knobs=KNOBS, steps=STEPS, scale=SCALE, scale_between=SCALE_BETWEEN,
+        guidance="uncertainty", strength=STRENGTH, between=BETWEEN, filters=Filters(label=False),
     )  # fmt: skip
     arms = {f"{size} px": parts_of(size, 3) for size in SIZES} | {f"{k} classes": parts_of(64, k) for k in CLASSES}
     seconds: dict[str, list[float]] = {name: [] for name in arms}

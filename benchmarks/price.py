@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.distances import add_source, evenly, source_of
 from benchmarks.keeping import keep
 from benchmarks.main_job import gain_interval, judged, judges_of
-from mgdm_cli.commands.wanted import BETWEEN, SAMPLER, SCALE, STEPS, STRENGTH
+from mgdm_cli.commands.wanted import BETWEEN, KNOBS, SAMPLER, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe, seed_of
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import TERMS, Pull, guided
@@ -115,14 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepared = source_of(asked)
     nets, right = judges_of(prepared, asked.model, asked.seen)
     ours = Recipe(
-        process=settings.process, sampler=SAMPLER, steps=STEPS, scale=asked.scale, scale_between=SCALE_BETWEEN,
+        process=settings.process, sampler=SAMPLER, knobs=KNOBS, steps=STEPS, scale=asked.scale, scale_between=SCALE_BETWEEN,
         guidance="uncertainty", strength=asked.strength, between=BETWEEN,
     )  # fmt: skip
     cheap = {"mgdm": (parts, ours)}
     if asked.student is not None:
         own = read_settings(asked.student)
         assert own.student is not None
-        theirs = ours.model_copy(update={"sampler": STUDENTS, "steps": own.student.steps})
+        theirs = ours.model_copy(update={"sampler": STUDENTS, "knobs": {}, "steps": own.student.steps})
         cheap["student"] = load_parts(asked.student, own, torch.device("cpu"))[0], theirs
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*cheap, "published")}
     for class_index in range(len(settings.classes)):

@@ -18,7 +18,7 @@ from benchmarks.distances import CPU, add_source, gauge, source_of, told
 from benchmarks.distill import Arm, drawn
 from benchmarks.keeping import keep
 from mgdm_cli.commands.modelling import suited_scale
-from mgdm_cli.commands.wanted import SAMPLER, STEPS
+from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS
 from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.device import make_deterministic
 from mgdm_cli.engine.run import load_parts, read_settings
@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for scale, between in MENU:
         recipe = Recipe(
-            process=settings.process, sampler=SAMPLER, steps=STEPS, guidance="cfg", scale=scale, scale_between=between
-        )
+            process=settings.process, sampler=SAMPLER, knobs=KNOBS, steps=STEPS, guidance="cfg", scale=scale,
+            scale_between=between,
+        )  # fmt: skip
         x0, _, label, count = drawn(Arm(f"{scale:g}", asked.model, parts, recipe), asked.per_class)
         row = {
             "scale": scale,
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mark = "*" if row["chosen"] else " "
         sys.stdout.write(f"{mark} {scale:3g} in {between}: {told(row)}, {row['evaluations']:.1f} evaluations\n")
         sys.stdout.flush()
-    document = {"set": asked.data.name, "sampler": SAMPLER, "steps": STEPS, "rows": rows}
+    document = {"set": asked.data.name, "sampler": SAMPLER, "knobs": KNOBS, "steps": STEPS, "rows": rows}
     keep(f"scales_{asked.data.name}", document)
     return 0
 

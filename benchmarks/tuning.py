@@ -29,7 +29,7 @@ from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, det
 from benchmarks.keeping import keep
 from mgdm_cli.commands.modelling import suited_scale
 from mgdm_cli.commands.options import knobs_of
-from mgdm_cli.commands.wanted import SAMPLER, STEPS
+from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.engine.classifying import logits_of
@@ -57,8 +57,8 @@ class Way:
     def told(self) -> str:
         """What of it is not the default, for the result's name."""
         at = "" if self.scale is None else f"_scale{self.scale:g}"
-        at += "" if self.sampler == SAMPLER else f"_{self.sampler}"
-        at += "".join(f"_{name}{value:g}" for name, value in sorted(self.knobs.items()))
+        if (self.sampler, self.knobs) != (SAMPLER, KNOBS):
+            at += f"_{self.sampler}" + "".join(f"_{name}{value:g}" for name, value in sorted(self.knobs.items()))
         return at + ("" if self.steps == STEPS else f"_steps{self.steps}")
 
 
@@ -109,14 +109,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", action="append", required=True, metavar="NAME=RUN")
     parser.add_argument("--per-class", type=int, default=80)
     parser.add_argument("--scale", type=float, help="of the guidance; as a rule the one that suits each run")
-    parser.add_argument("--sampler", choices=SAMPLERS, default=SAMPLER)
+    parser.add_argument("--sampler", choices=SAMPLERS, help="as a rule augment's, with its knobs")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--knob", action="append", metavar="NAME=VALUE", help="of the sampler, as mgdm sample --knob")
     asked = parser.parse_args(arguments)
     make_deterministic()
     pick("cpu")
     prepared = source_of(asked)
-    way = Way(asked.per_class, asked.scale, asked.sampler, asked.steps, knobs_of(asked.knob))
+    knobs = ({} if asked.sampler else KNOBS) | knobs_of(asked.knob)
+    way = Way(asked.per_class, asked.scale, asked.sampler or SAMPLER, asked.steps, knobs)
     measure, rows = gauge(prepared, asked.work), dict[str, dict[str, Any]]()
     first: torch.Tensor | None = None
     for name, _, folder in (text.partition("=") for text in asked.run):

@@ -50,7 +50,7 @@ def _said(
     from mgdm_cli.data.plan import Filters
     from mgdm_cli.engine.planning import drawing_of
 
-    drawn = drawing_of(settings, wanted.sampler, wanted.steps, scale, usual=wanted.usual)
+    drawn = drawing_of(settings, wanted.sampler, wanted.steps, scale, wanted.knobs, usual=wanted.usual)
     alpha = wanted.copy_alpha if wanted.filters else None
     said = {
         "guidance": wanted.guidance,
@@ -58,7 +58,7 @@ def _said(
         "mode": wanted.mode,
         "sampler": drawn.sampler,
         "scale": drawn.scale,
-        "knobs": dict(wanted.knobs),
+        "knobs": dict(drawn.knobs),
         "filters": Filters(label=wanted.filters, copy_alpha=alpha, copy_threshold=threshold),
         "depth": wanted.depth,
     }

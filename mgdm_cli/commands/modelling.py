@@ -251,7 +251,7 @@ def known_scale(folder: Path, settings: RunSettings) -> Scale | None:
 
 def suited_scale(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> Scale:
     """The classifier-free guidance that suits the run: what was measured for it before, or is measured now, in a minute or so."""
-    from mgdm_cli.commands.wanted import SAMPLER, STEPS
+    from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS
     from mgdm_cli.engine import scaling
     from mgdm_cli.engine.run import load_parts
 
@@ -261,7 +261,7 @@ def suited_scale(folder: Path, prepared: Prepared, settings: RunSettings, device
         total = scaling.images(len(settings.classes))
         with console.progress("find the scale of guidance", total, "images") as bar:
             done = 0
-            for event in scaling.measure(folder, parts, settings, prepared, sampler=SAMPLER, steps=STEPS):
+            for event in scaling.measure(folder, parts, settings, prepared, sampler=SAMPLER, steps=STEPS, knobs=KNOBS):
                 if isinstance(event, scaling.Scale):
                     found = event
                 else:

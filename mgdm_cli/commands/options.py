@@ -348,11 +348,11 @@ Flip = Annotated[
 SAMPLING = "Sampling"
 SAMPLER_NAMES = "euler, heun, ddim, ddpm, dpmpp_2m, unipc, sde, churn, dpmpp_2m_sde, langevin or pc."
 
-SAMPLER_HELP = f"dpmpp_2m as a rule, ddpm for students; {SAMPLER_NAMES}"
+SAMPLER_HELP = f"As a rule dpmpp_2m_sde without noise below sigma 1, ddpm for students; {SAMPLER_NAMES}"
 SamplerName = Annotated[
     str | None, typer.Option("--sampler", metavar="NAME", help=SAMPLER_HELP, rich_help_panel=SAMPLING)
 ]
-STEPS_HELP = "Steps of the sampler: 11 as a rule in augment, 18 in sample; a student has its own."
+STEPS_HELP = "Steps of the sampler: 12 as a rule in augment, 18 in sample; a student has its own."
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help=STEPS_HELP, rich_help_panel=SAMPLING)]
 SCALE_HELP = "Scale of cfg or auto guidance, 1 is off; as a rule the one that suits the run; in a student already."
 Scale = Annotated[float | None, typer.Option("--scale", min=0.0, help=SCALE_HELP, rich_help_panel=SAMPLING)]

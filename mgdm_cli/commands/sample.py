@@ -13,7 +13,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.wanted import SAMPLER, SCALE
+from mgdm_cli.commands.wanted import KNOBS, SAMPLER, SCALE
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import UsageError
 
@@ -67,7 +67,7 @@ def run(
         suits = Scale(scale, SCALE_BETWEEN)
     else:  # what was measured is the scale of cfg
         suits = Scale(SCALE, SCALE_BETWEEN) if guidance == "auto" else stored(folder) or UNMEASURED
-    drawn = drawing_of(settings, sampler, steps, scale, usual=Drawing(SAMPLER, STEPS, suits.scale))
+    drawn = drawing_of(settings, sampler, steps, scale, knobs or {}, usual=Drawing(SAMPLER, STEPS, suits.scale, KNOBS))
     recipe = recipe_of(
         settings,
         guidance=guidance if drawn.scale != 1 or settings.student else "none",
@@ -79,7 +79,7 @@ def run(
         scale=drawn.scale,
         between=(0.0, 0.0),
         scale_between=suits.between,
-        knobs=knobs or {},
+        knobs=dict(drawn.knobs),
         temperature=None,
         filters=Filters(label=False),
     )

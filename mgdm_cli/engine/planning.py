@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -42,18 +42,26 @@ LIBRARIES = ("torch", "numpy", "pillow", "pydicom", "nibabel", "pypng", "tifffil
 
 @dataclass(frozen=True)
 class Drawing:
-    """How images are drawn: a sampler, its steps, the scale of guidance."""
+    """How images are drawn: a sampler, its steps, the scale of guidance, the sampler's knobs."""
 
     sampler: str
     steps: int
     scale: float
+    knobs: Mapping[str, float] = field(default_factory=dict)
 
 
 def drawing_of(
-    settings: RunSettings | None, sampler: str | None, steps: int | None, scale: float | None, *, usual: Drawing
+    settings: RunSettings | None,
+    sampler: str | None,
+    steps: int | None,
+    scale: float | None,
+    knobs: Mapping[str, float],
+    *,
+    usual: Drawing,
 ) -> Drawing:
     """What was said, and `usual` for what was not; of a student its own grid, with the guidance that is in it already.
 
+    The usual knobs are those of the usual sampler: one that was named has its paper's.
     `settings` is None where the run has still to be trained. Raises UsageError where a student is asked for what it was not
     distilled for.
     """
@@ -75,6 +83,7 @@ def drawing_of(
         usual.sampler if sampler is None else sampler,
         usual.steps if steps is None else steps,
         usual.scale if scale is None else scale,
+        {**(usual.knobs if sampler is None else {}), **knobs},
     )
 
 

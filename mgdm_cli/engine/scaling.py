@@ -8,7 +8,7 @@ guide, to real images that it never learnt from, the mean over the classes. It a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,14 @@ def stored(folder: Path) -> Scale | None:
 
 
 def measure(
-    folder: Path, parts: Parts, settings: RunSettings, prepared: Prepared, *, sampler: str, steps: int
+    folder: Path,
+    parts: Parts,
+    settings: RunSettings,
+    prepared: Prepared,
+    *,
+    sampler: str,
+    steps: int,
+    knobs: Mapping[str, float],
 ) -> Iterator[int | Scale]:
     """Draws the menu; yields how many images there are and, last, the entry whose images come nearest.
 
@@ -94,8 +101,9 @@ def measure(
     rows: list[dict[str, Any]] = []
     for scale, between in MENU:
         recipe = Recipe(
-            process=settings.process, sampler=sampler, steps=steps, scale=scale, scale_between=between, guidance="cfg"
-        )
+            process=settings.process, sampler=sampler, steps=steps, knobs=dict(knobs), scale=scale,
+            scale_between=between, guidance="cfg",
+        )  # fmt: skip
         distances = []
         for k in classes:
             drawn = []
@@ -111,7 +119,7 @@ def measure(
         rows.append({"scale": scale, "between": list(between), "distance": round(float(np.mean(distances)), 6)})
     best = min(rows, key=lambda row: row["distance"])
     document = {
-        "denoiser": sha256_file(folder / DENOISER), "sampler": sampler, "steps": steps, "images": done // len(MENU),
+        "denoiser": sha256_file(folder / DENOISER), "sampler": sampler, "steps": steps, "knobs": dict(knobs), "images": done // len(MENU),
         "menu": rows, "scale": best["scale"], "between": best["between"],
     }  # fmt: skip
     with suppress(OSError, IoFailed):  # a run on a medium that is read-only is as good

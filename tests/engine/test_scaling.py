@@ -34,7 +34,7 @@ def test_the_nearest_entry_is_kept_for_its_denoiser(
     (folder / scaling.FILE).unlink()
     prepared, settings = prepare(source, seed=0), read_settings(folder)
     parts, _ = load_parts(folder, settings, CPU)
-    *counts, best = scaling.measure(folder, parts, settings, prepared, sampler="dpmpp_2m", steps=2)
+    *counts, best = scaling.measure(folder, parts, settings, prepared, sampler="dpmpp_2m", steps=2, knobs={})
     assert counts[-1] == scaling.images(len(settings.classes))
     document = json.loads((folder / scaling.FILE).read_bytes())
     rows = document["menu"]
@@ -54,7 +54,9 @@ def test_without_two_unseen_images_of_any_class_nothing_is_measured(ground: tupl
     prepared, settings = prepare(source, seed=0), read_settings(folder)
     few = replace(prepared, splits=replace(prepared.splits, train=prepared.splits.train[:1], holdout=()))
     parts, _ = load_parts(folder, settings, CPU)
-    assert list(scaling.measure(folder, parts, settings, few, sampler="dpmpp_2m", steps=2)) == [scaling.UNMEASURED]
+    assert list(scaling.measure(folder, parts, settings, few, sampler="dpmpp_2m", steps=2, knobs={})) == [
+        scaling.UNMEASURED
+    ]
     assert scaling.stored(folder) is None
 
 
