@@ -352,7 +352,7 @@ SAMPLER_HELP = f"As a rule dpmpp_2m_sde without noise below sigma 1, ddpm for st
 SamplerName = Annotated[
     str | None, typer.Option("--sampler", metavar="NAME", help=SAMPLER_HELP, rich_help_panel=SAMPLING)
 ]
-STEPS_HELP = "Steps of the sampler: 12 as a rule in augment, 18 in sample; a student has its own."
+STEPS_HELP = "Steps of the sampler: 13 as a rule in augment, 18 in sample; a student has its own."
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help=STEPS_HELP, rich_help_panel=SAMPLING)]
 SCALE_HELP = "Scale of cfg or auto guidance, 1 is off; as a rule the one that suits the run; in a student already."
 Scale = Annotated[float | None, typer.Option("--scale", min=0.0, help=SCALE_HELP, rich_help_panel=SAMPLING)]

@@ -355,7 +355,7 @@ def test_dry_run_tells_of_a_run_that_was_begun(
     [
         ({"guidance": "entropie"}, "--guidance"),
         ({"sampler": "plms"}, "--sampler"),
-        ({"knobs": {"eta": 1.0}}, "--knob"),
+        ({"knobs": {"order": 2.0}}, "--knob"),
         ({"guidance": "cfg", "mode": "select"}, "--mode"),
         ({"depth": 0.5, "sampler": "ddim", "scale": 1.0}, "--source real"),
         ({"sampler": "ddim", "knobs": {"eta": math.nan}}, "--knob eta"),
