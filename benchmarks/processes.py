@@ -7,9 +7,9 @@ another's, so the curve is one error for all: the mean over fixed noise levels o
 level divided by what the data's spread leaves undecided there, s^2 sigma^2 / (s^2 + sigma^2). At the end each draws the same number of
 images from the same seeds, by DPM-Solver++(2M) and without classifier-free guidance. On the EDM model the 18 steps of Heun
 (35 evaluations) of Karras et al. (2022), without and with the noise that their algorithm 2 adds on the way (`churn`), and 18 of
-SDE-DPM-Solver++ stand beside DDPM's thousand ancestral ones. One training says little of a process: with `--trainings 3` each is trained
-from three seeds, and medians stand beside the least and the largest. Weights are kept in the work folder: a second call trains only what
-is missing.
+SDE-DPM-Solver++, with noise everywhere and as `augment` draws it, stand beside DDPM's thousand ancestral ones. One training says little
+of a process: with `--trainings 3` each is trained from three seeds, and medians stand beside the least and the largest. Weights are kept
+in the work folder: a second call trains only what is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, source_of, told
 from benchmarks.keeping import keep
+from mgdm_cli.commands.wanted import KNOBS, SAMPLER
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
 from mgdm_cli.diffusion.process import PROCESSES
@@ -93,12 +94,20 @@ def trained(settings: RunSettings, data: Pictures, holdout: Pictures, work: Path
     return model.requires_grad_(False).eval(), header
 
 
-def drawn(
-    model: Model, sampler: str, steps: int, shape: tuple[int, int, int], classes: int, per_class: int
-) -> Iterator[tuple[Tensor, int]]:
+@dataclass(frozen=True)
+class Way:
+    """How images are drawn from a model."""
+
+    sampler: str
+    steps: int
+    per_class: int
+    knobs: dict[str, float] = field(default_factory=dict)
+
+
+def drawn(model: Model, way: Way, shape: tuple[int, int, int], classes: int) -> Iterator[tuple[Tensor, int]]:
     """Images of each block and its class."""
-    grid = model.process.grid(steps)
-    for class_index, seeds in blocks(classes, per_class, BLOCK):
+    grid = model.process.grid(way.steps)
+    for class_index, seeds in blocks(classes, way.per_class, BLOCK):
         bound = model.bind(Cond(torch.full((len(seeds),), class_index)))
 
         def denoise(x: Tensor, sigma: float, bound: Denoise = bound) -> Tensor:
@@ -107,31 +116,31 @@ def drawn(
 
         noise = Noise(seeds, shape, CPU)
         x = noise.draw() * grid[0]
-        for step in SAMPLERS[sampler](denoise, x, grid, randn_like=noise.like):
+        for step in SAMPLERS[way.sampler](denoise, x, grid, randn_like=noise.like, **way.knobs):
             x = step
         yield x.clamp(-1, 1), class_index
 
 
-def row(
-    model: Model, sampler: str, steps: int, settings: RunSettings, measure: Gauge, per_class: int
-) -> dict[str, Any]:
+def row(model: Model, way: Way, settings: RunSettings, measure: Gauge) -> dict[str, Any]:
     """One line of the table."""
     started = time.monotonic()
-    made = list(drawn(model, sampler, steps, settings.shape, len(settings.classes), per_class))
+    made = list(drawn(model, way, settings.shape, len(settings.classes)))
     label = np.concatenate([np.full(len(x0), class_index) for x0, class_index in made])
     line = measure.of(torch.cat([x0 for x0, _ in made]), label)
-    return {**line, "sampler": sampler, "steps": steps, "seconds": round(time.monotonic() - started, 1)}
+    how = {"sampler": way.sampler, "knobs": way.knobs, "steps": way.steps}
+    return {**line, **how, "seconds": round(time.monotonic() - started, 1)}
 
 
-def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str, tuple[str, int, int]]:
-    """How images are drawn from a process's model: {name: (sampler, steps, images a class)}."""
-    arms = {process: (ODE, STEPS, per_class)}
+def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str, Way]:
+    """How images are drawn from a process's model, by name."""
+    arms = {process: Way(ODE, STEPS, per_class)}
     if process == "edm":
-        arms["edm, Heun"] = ("heun", HEUN_STEPS, per_class)
-        arms["edm, churn"] = ("churn", HEUN_STEPS, per_class)
-        arms["edm, SDE"] = ("dpmpp_2m_sde", STEPS, per_class)
+        arms["edm, Heun"] = Way("heun", HEUN_STEPS, per_class)
+        arms["edm, churn"] = Way("churn", HEUN_STEPS, per_class)
+        arms["edm, SDE"] = Way("dpmpp_2m_sde", STEPS, per_class)
+        arms["edm, default"] = Way(SAMPLER, STEPS, per_class, KNOBS)
         if ancestral_per_class:
-            arms["edm, ancestral"] = ("ddpm", ANCESTRAL_STEPS, ancestral_per_class)
+            arms["edm, ancestral"] = Way("ddpm", ANCESTRAL_STEPS, ancestral_per_class)
     return arms
 
 
@@ -149,7 +158,7 @@ def spread_of(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, write benchmarks/results/processes_<set>.json."""
+    """Print the table, write benchmarks/results/processes_<set>[_trainings<N>].json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source(parser)
     parser.add_argument("--seen", type=int, default=10_000)
@@ -174,10 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = settings_of(process, prepared, data, asked.seen, seed)
             model, header = trained(settings, data, holdout, asked.work)
             arms = arms_of(process, asked.per_class, 0 if seed else asked.ancestral_per_class)
-            for name, (sampler, steps, per_class) in arms.items():
-                line = row(model, sampler, steps, settings, measure, per_class)
+            for name, way in arms.items():
+                line = row(model, way, settings, measure)
                 lines.setdefault(name, []).append(line)
-                sys.stdout.write(f"{name:16s} {seed} {sampler}, {steps} steps: {told(line)}\n")
+                sys.stdout.write(f"{name:16s} {seed} {way.sampler}, {way.steps} steps: {told(line)}\n")
                 sys.stdout.flush()
             lines[process][-1] |= {"curve": header["curve"], "training_seconds": header["seconds"]}
             sys.stdout.write(f"{process:16s} {seed} {header['seconds']} s of training; error {header['curve']}\n")
@@ -189,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.write(f"{name:16s}{figures}\n")
     document = {"set": asked.data.name, "seen": asked.seen, "threads": torch.get_num_threads(), "rows": rows}
-    keep(f"processes_{asked.data.name}", document)
+    keep(f"processes_{asked.data.name}" + (f"_trainings{asked.trainings}" if asked.trainings > 1 else ""), document)
     return 0
 
 
