@@ -105,8 +105,7 @@ run_tests() {
     say "mypy"
     "$venv/bin/mypy"
     say "pytest"
-    # A worker for each processor, a file of tests for each worker at a time; -n 0 runs them in one process.
-    exec "$venv/bin/python" -m pytest -n logical --maxprocesses 8 --dist loadfile "$@"
+    exec "$venv/bin/python" -m pytest "$@"
 }
 
 # The versions that a fresh environment gets today, torch aside.

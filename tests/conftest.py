@@ -11,10 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Before anything imports torch: the tests are small, and more threads than cores make them slower. Workers of pytest-xdist share the cores.
-THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
+# Before anything imports torch: the tests are small, and more threads than cores make them slower.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, str(THREADS))
+    os.environ.setdefault(name, str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
