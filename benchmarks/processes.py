@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.diffusion.types import Cond, Denoise
 from mgdm_cli.engine import sizing
 from mgdm_cli.engine.device import bf16, make_deterministic, pick
+from mgdm_cli.engine.planning import Drawing
 from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import RunSettings, new_model
 from mgdm_cli.engine.training import Pictures, begin, train
@@ -46,7 +47,7 @@ LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 HELD = 128  # holdout images of the curve
 LOOKS = 8
 BLOCK = 16
-ODE = "dpmpp_2m"
+ODE, PLAIN = "dpmpp_2m", 1.0  # a scale of 1: no classifier-free guidance
 STEPS, HEUN_STEPS, ANCESTRAL_STEPS = 18, 18, 1000
 
 
@@ -94,20 +95,12 @@ def trained(settings: RunSettings, data: Pictures, holdout: Pictures, work: Path
     return model.requires_grad_(False).eval(), header
 
 
-@dataclass(frozen=True)
-class Way:
-    """How images are drawn from a model."""
-
-    sampler: str
-    steps: int
-    per_class: int
-    knobs: dict[str, float] = field(default_factory=dict)
-
-
-def drawn(model: Model, way: Way, shape: tuple[int, int, int], classes: int) -> Iterator[tuple[Tensor, int]]:
+def drawn(
+    model: Model, way: Drawing, shape: tuple[int, int, int], classes: int, per_class: int
+) -> Iterator[tuple[Tensor, int]]:
     """Images of each block and its class."""
     grid = model.process.grid(way.steps)
-    for class_index, seeds in blocks(classes, way.per_class, BLOCK):
+    for class_index, seeds in blocks(classes, per_class, BLOCK):
         bound = model.bind(Cond(torch.full((len(seeds),), class_index)))
 
         def denoise(x: Tensor, sigma: float, bound: Denoise = bound) -> Tensor:
@@ -121,26 +114,26 @@ def drawn(model: Model, way: Way, shape: tuple[int, int, int], classes: int) -> 
         yield x.clamp(-1, 1), class_index
 
 
-def row(model: Model, way: Way, settings: RunSettings, measure: Gauge) -> dict[str, Any]:
+def row(model: Model, way: Drawing, settings: RunSettings, measure: Gauge, per_class: int) -> dict[str, Any]:
     """One line of the table."""
     started = time.monotonic()
-    made = list(drawn(model, way, settings.shape, len(settings.classes)))
+    made = list(drawn(model, way, settings.shape, len(settings.classes), per_class))
     label = np.concatenate([np.full(len(x0), class_index) for x0, class_index in made])
     line = measure.of(torch.cat([x0 for x0, _ in made]), label)
-    how = {"sampler": way.sampler, "knobs": way.knobs, "steps": way.steps}
+    how = {"sampler": way.sampler, "knobs": dict(way.knobs), "steps": way.steps}
     return {**line, **how, "seconds": round(time.monotonic() - started, 1)}
 
 
-def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str, Way]:
-    """How images are drawn from a process's model, by name."""
-    arms = {process: Way(ODE, STEPS, per_class)}
+def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str, tuple[Drawing, int]]:
+    """How images are drawn from a process's model, and how many of each class, by name."""
+    arms = {process: (Drawing(ODE, STEPS, PLAIN), per_class)}
     if process == "edm":
-        arms["edm, Heun"] = Way("heun", HEUN_STEPS, per_class)
-        arms["edm, churn"] = Way("churn", HEUN_STEPS, per_class)
-        arms["edm, SDE"] = Way("dpmpp_2m_sde", STEPS, per_class)
-        arms["edm, default"] = Way(SAMPLER, STEPS, per_class, KNOBS)
+        arms["edm, Heun"] = (Drawing("heun", HEUN_STEPS, PLAIN), per_class)
+        arms["edm, churn"] = (Drawing("churn", HEUN_STEPS, PLAIN), per_class)
+        arms["edm, SDE"] = (Drawing("dpmpp_2m_sde", STEPS, PLAIN), per_class)
+        arms["edm, default"] = (Drawing(SAMPLER, STEPS, PLAIN, KNOBS), per_class)
         if ancestral_per_class:
-            arms["edm, ancestral"] = Way("ddpm", ANCESTRAL_STEPS, ancestral_per_class)
+            arms["edm, ancestral"] = (Drawing("ddpm", ANCESTRAL_STEPS, PLAIN), ancestral_per_class)
     return arms
 
 
@@ -183,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = settings_of(process, prepared, data, asked.seen, seed)
             model, header = trained(settings, data, holdout, asked.work)
             arms = arms_of(process, asked.per_class, 0 if seed else asked.ancestral_per_class)
-            for name, way in arms.items():
-                line = row(model, way, settings, measure)
+            for name, (way, per_class) in arms.items():
+                line = row(model, way, settings, measure, per_class)
                 lines.setdefault(name, []).append(line)
                 sys.stdout.write(f"{name:16s} {seed} {way.sampler}, {way.steps} steps: {told(line)}\n")
                 sys.stdout.flush()
