@@ -5,11 +5,11 @@
 Every process trains the same U-Net on the same images in the same order for `--seen` images. A process's own loss cannot be compared with
 another's, so the curve is one error for all: the mean over fixed noise levels of |D(x) - x0|^2 of the average weights on the holdout, each
 level divided by what the data's spread leaves undecided there, s^2 sigma^2 / (s^2 + sigma^2). At the end each draws the same number of
-images from the same seeds, by DPM-Solver++(2M) and without classifier-free guidance. On the EDM model the 18 steps of Heun
-(35 evaluations) of Karras et al. (2022), without and with the noise that their algorithm 2 adds on the way (`churn`), and 18 of
-SDE-DPM-Solver++, with noise everywhere and as `augment` draws it, stand beside DDPM's thousand ancestral ones. One training says little
-of a process: with `--trainings 3` each is trained from three seeds, and medians stand beside the least and the largest. Weights are kept
-in the work folder: a second call trains only what is missing.
+images from the same seeds, without classifier-free guidance: by DPM-Solver++(2M), and as `augment` does where nothing else is asked for,
+which is the same with fresh noise at the high levels. On the EDM model the 18 steps of Heun (35 evaluations) of Karras et al. (2022),
+without and with the noise that their algorithm 2 adds on the way (`churn`), and 18 of SDE-DPM-Solver++ with noise everywhere stand beside
+DDPM's thousand ancestral ones. One training says little of a process: with `--trainings 3` each is trained from three seeds, and medians
+stand beside the least and the largest. Weights are kept in the work folder: a second call trains only what is missing.
 """
 
 from __future__ import annotations
@@ -127,11 +127,11 @@ def row(model: Model, way: Drawing, settings: RunSettings, measure: Gauge, per_c
 def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str, tuple[Drawing, int]]:
     """How images are drawn from a process's model, and how many of each class, by name."""
     arms = {process: (Drawing(ODE, STEPS, PLAIN), per_class)}
+    arms[f"{process}, default"] = (Drawing(SAMPLER, STEPS, PLAIN, KNOBS), per_class)
     if process == "edm":
         arms["edm, Heun"] = (Drawing("heun", HEUN_STEPS, PLAIN), per_class)
         arms["edm, churn"] = (Drawing("churn", HEUN_STEPS, PLAIN), per_class)
         arms["edm, SDE"] = (Drawing("dpmpp_2m_sde", STEPS, PLAIN), per_class)
-        arms["edm, default"] = (Drawing(SAMPLER, STEPS, PLAIN, KNOBS), per_class)
         if ancestral_per_class:
             arms["edm, ancestral"] = (Drawing("ddpm", ANCESTRAL_STEPS, PLAIN), ancestral_per_class)
     return arms
