@@ -11,7 +11,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import prepare, require_trained
-from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
+from mgdm_cli.commands.reading import Source, alike, beside, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import GATE, OK, PARTIAL, MgdmError, UsageError
 
@@ -53,7 +53,7 @@ def run(
     from mgdm_cli.commands.measuring import Question, find
     from mgdm_cli.data.files import canonical, make_dirs, missing_dirs, withdraw, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
-    from mgdm_cli.engine.judging import SEEN, images_of
+    from mgdm_cli.engine.judging import SEEN, images_of, real_test
 
     make_deterministic()
     where = pick(device)
@@ -66,10 +66,11 @@ def run(
     _refuse_foreign(target)
     prepared = prepare(source, seed=seed)
     maker = Maker(source, prepared, synthetic, target, model, where, seed)
-    task = None if asked is None else weighing.Weighing(maker, asked, test)
+    tests = real_test(test, prepared, read=alike(source))
+    task = None if asked is None else weighing.Weighing(maker, asked, tests)
     if dry_run and task is not None:
         return weighing.estimate(task)
-    question = Question(prepared, synthetic, test, target, where, seen or SEEN, alpha, seed, model, encoder)
+    question = Question(prepared, synthetic, tests, target, where, seen or SEEN, alpha, seed, model, encoder)
     question.check()
     made = missing_dirs(target)
     make_dirs(target)
@@ -119,7 +120,12 @@ def command(
     ],
     test: Annotated[
         Path | None,
-        typer.Option("--test", metavar="DIR", help="Real images never learnt from.", rich_help_panel=options.INPUT),
+        typer.Option(
+            "--test",
+            metavar="DIR",
+            help="Real images never learnt from, read by the same flags.",
+            rich_help_panel=options.INPUT,
+        ),
     ] = None,
     model: Annotated[
         Path | None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mgdm_cli.data.image import Record
     from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.encoding import Encoder
-    from mgdm_cli.engine.judging import Judges
+    from mgdm_cli.engine.judging import Judges, RealTest
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.training import Pictures
     from mgdm_cli.metrics.audit import Agreement, Copies, Fidelity
@@ -34,7 +34,7 @@ class Question:
 
     prepared: Prepared
     synthetic: Path
-    test: Path | None
+    tests: RealTest
     target: Path  # where the judges are kept
     device: torch.device
     seen: int  # training images of each judge
@@ -137,7 +137,7 @@ def find(asked: Question) -> Findings:
         prepared, train, synthetic.array(), scorer, copied.scores, plan=plan, model=asked.model, device=device,
         seed=asked.seed,
     )  # fmt: skip
-    test, left_out = _on_test(judges, prepared, asked.test, device)
+    test = _on_test(judges, prepared, asked.tests, device)
     return Findings(
         prepared,
         records,
@@ -150,7 +150,7 @@ def find(asked: Question) -> Findings:
         test,
         copied,
         leaks,
-        (*scan.notes, *notes, *left_out),
+        (*scan.notes, *notes, *asked.tests.notes),
         asked.seed,
         plan is not None and plan.recipe.depth is not None,
     )
@@ -187,24 +187,20 @@ def _judges(asked: Question) -> Judges:
     return found
 
 
-def _on_test(
-    judges: Judges, prepared: Prepared, test: Path | None, device: torch.device
-) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """(how good the judges are on real images of a test folder, or of the input's own test split; notes)."""
+def _on_test(judges: Judges, prepared: Prepared, tests: RealTest, device: torch.device) -> dict[str, Any] | None:
+    """How good the judges are on real images that nothing was learnt from; None without such."""
     from mgdm_cli.engine import judging
     from mgdm_cli.metrics.labels import balanced_accuracy, macro_auroc
 
-    records, scan, notes = judging.tested(test, prepared)
-    if not records:
-        return None, notes
-    data = judging.pictures_of(scan, records, prepared, device)
+    if not tests.records:
+        return None
+    data = judging.pictures_of(tests.scan, tests.records, prepared, device)
     shares, label = judging.judged(judges, data.x0), data.label.cpu().numpy()
-    found = {
-        "images": len(records),
+    return {
+        "images": len(tests.records),
         "balanced_accuracy": balanced_accuracy(shares.argmax(axis=1), label),
         "macro_auroc": macro_auroc(shares, label),
     }
-    return found, notes
 
 
 def _copies(asked: Question, train: Pictures, synthetic: Pictures) -> tuple[CopyScorer, Copies]:

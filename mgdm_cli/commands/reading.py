@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,15 @@ def scanned(source: Source, **more: Any) -> Scan:
             "decode": True,
         }
         return scan(source.data, limits=Limits(), tell=lambda done, total: bar.advance(), **said | more)
+
+
+def alike(source: Source) -> Callable[..., Scan]:
+    """How another folder of real images is read: by the flags of `source`, but its labels are folders, for a table is of one folder.
+
+    A `--patient-regex` may find nobody there: its patients are then not known.
+    """
+    other = replace(source, labels=None)
+    return lambda root, **more: scanned(replace(other, data=root), require_match=False, **more)
 
 
 def beside(folder: Path, ending: str) -> Path:

@@ -16,8 +16,7 @@ from mgdm_cli.console import Result
 from mgdm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgdm_cli.data.folder import Scan
-    from mgdm_cli.data.image import Record
+    from mgdm_cli.engine.judging import RealTest
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.utility import Arm, Bench, CellSettings
     from mgdm_cli.metrics.utility import Gain
@@ -91,7 +90,7 @@ class Weighing:
 
     maker: Maker
     asked: Asked
-    test: Path | None = None
+    test: RealTest
 
 
 @dataclass(frozen=True)
@@ -251,11 +250,16 @@ def _bench(task: Weighing) -> tuple[Bench, tuple[str, ...], tuple[str, ...]]:
     from mgdm_cli.engine import judging, utility
     from mgdm_cli.engine.preparing import pictures
 
-    prepared, device = task.maker.prepared, task.maker.device
-    records, scan, notes = _test(prepared, task.test)
+    prepared, device, test = task.maker.prepared, task.maker.device, task.test
+    lacking = [name for name in prepared.classes if not any(record.label == name for record in test.records)]
+    if lacking:
+        raise UsageError(
+            f"--arms: there are no test images of class {lacking[0]}",
+            "Give --test DIR, or a test folder or split column in the real set: images that nothing was learnt from",
+        )
     real = pictures(prepared, (*prepared.splits.train, *prepared.splits.holdout), device)
-    bench = utility.Bench(real, judging.pictures_of(scan, records, prepared, device), len(prepared.classes))
-    return bench, tuple(patient_key(record) for record in records), notes
+    bench = utility.Bench(real, judging.pictures_of(test.scan, test.records, prepared, device), len(prepared.classes))
+    return bench, tuple(patient_key(record) for record in test.records), test.notes
 
 
 def _arms(
@@ -304,27 +308,6 @@ def _arms(
     ]
     arms += [utility.Arm(name, utility.trimmed(p, counts, seed=seed), made=True) for name, p in pools.items()]
     return tuple(arms), notes, making
-
-
-def _test(prepared: Prepared, test: Path | None) -> tuple[tuple[Record, ...], Scan, tuple[str, ...]]:
-    """(test records, their scan, notes): the folder named, else the input's own test split; never a training image."""
-    from mgdm_cli.engine import judging
-
-    records, scan, notes = judging.tested(test, prepared)
-    learnt = (*prepared.splits.train, *prepared.splits.holdout)
-    known = {(record.sha256, record.part) for record in learnt}
-    patients = {record.patient for record in learnt if record.patient is not None}
-    new = tuple(r for r in records if (r.sha256, r.part) not in known and r.patient not in patients)
-    if len(new) < len(records):
-        note = f"{len(records) - len(new)} test images are, or show patients of, training images and were left out"
-        notes = (*notes, note)
-    lacking = [name for name in prepared.classes if not any(record.label == name for record in new)]
-    if lacking:
-        raise UsageError(
-            f"--arms: there are no test images of class {lacking[0]}",
-            "Give --test DIR, or a test folder or split column in the real set: images that nothing was learnt from",
-        )
-    return new, scan, notes
 
 
 def _named(prepared: Prepared, data: Any, classes: int) -> dict[str, int]:

@@ -99,6 +99,7 @@ def scan(
     nan: float | None = None,
     voi: bool = False,
     decode: bool = False,
+    require_match: bool = True,
     limits: Limits | None = None,
     tell: Callable[[int, int], None] | None = None,
 ) -> Scan:
@@ -107,12 +108,13 @@ def scan(
     `decode` proves that every image can be decoded, and finds copies by their pixels; `limits` has the files looked at
     in processes of their own. MissingInput: no such folder, or nothing readable in it. BadInput: refused files, all
     listed (with `skip_bad` only when more than `max_skip` of the files are); names that cannot be classes; over 5 % of
-    the images under two labels, or blank. UsageError: a `patient_regex` that finds nobody.
+    the images under two labels, or blank. UsageError: a `patient_regex` that finds nobody, if `require_match`.
     """
     ask = Ask(slices, label_tag, max_file_size, nan, voi, frames)
     settings = _settings(ask, labels, patient_regex, allow_synthetic, allow_burned_in)
     base, files, refused, notes = _files(root, labels)
-    _require_match(settings.pattern, files)
+    if require_match:
+        _require_match(settings.pattern, files)
     records: list[Record] = []
     sights: dict[tuple[str, int | None], Sight] = {}
     groups: list[tuple[str, Record]] = []

@@ -8,7 +8,7 @@ features are also the space in which sets are compared: no download, and stored 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,13 +116,25 @@ def images_of(root: Path) -> Path:
     return inner if inner.is_dir() else root
 
 
-def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Record, ...], Scan]:
+@dataclass(frozen=True)
+class RealTest:
+    """Real images that nothing was learnt from, and the scan that they are of; what was noticed of them."""
+
+    records: tuple[Record, ...]
+    scan: Scan
+    notes: tuple[str, ...] = ()
+
+
+def others(
+    root: Path, prepared: Prepared, *, synthetic: bool, read: Callable[..., Scan] = scan
+) -> tuple[tuple[Record, ...], Scan]:
     """(records, scan) of another folder with the classes of `prepared`: sub-folders, in the same form of pixels.
 
-    An output folder of `augment` is read through its images. Raises BadInput for classes or channels that differ.
+    An output folder of `augment` is read through its images. `read(folder, allow_synthetic=...)` scans it. Raises BadInput for classes
+    or channels that differ.
     """
     try:
-        found = scan(images_of(root), allow_synthetic=synthetic)
+        found = read(images_of(root), allow_synthetic=synthetic)
     except MissingInput as error:
         raise MissingInput(error.message, "Check the path given to --synthetic, --test or --arms.") from error
     names = {folder_of(name): name for name in prepared.classes}  # our own folders are named by the class
@@ -144,19 +156,30 @@ def others(root: Path, prepared: Prepared, *, synthetic: bool) -> tuple[tuple[Re
     return found.records, found
 
 
-def tested(test: Path | None, prepared: Prepared) -> tuple[tuple[Record, ...], Scan, tuple[str, ...]]:
-    """(records, their scan, notes) of the test images: those of the folder `test`, else of the input's own test split.
+def real_test(test: Path | None, prepared: Prepared, *, read: Callable[..., Scan]) -> RealTest:
+    """The test images: those of the folder `test`, read by `read`, else of the input's own test split; never a training image.
 
     Of that split only images of the classes that are learnt; a folder that was named is refused for others (BadInput).
     """
-    if test is not None:
-        return *others(test, prepared, synthetic=False), ()
-    records = tuple(record for record in prepared.splits.test if record.label in prepared.classes)
-    left = len(prepared.splits.test) - len(records)
-    if not left:
-        return records, prepared.scan, ()
-    note = f"{left} test images without a label, or of a class without a training image, were left out"
-    return records, prepared.scan, (note,)
+    if test is None:
+        found, notes = prepared.scan, []
+        records = tuple(record for record in prepared.splits.test if record.label in prepared.classes)
+        if left := len(prepared.splits.test) - len(records):
+            notes.append(f"{left} test images without a label, or of a class without a training image, were left out")
+    else:
+        records, found = others(test, prepared, synthetic=False, read=read)
+        notes = [f"test: {note}" for note in found.notes]
+    learnt = (*prepared.splits.train, *prepared.splits.holdout)
+    known = {(record.sha256, record.part) for record in learnt}
+    patients = {record.patient for record in learnt if record.patient is not None}
+    new = tuple(r for r in records if (r.sha256, r.part) not in known and r.patient not in patients)
+    if len(new) < len(records):
+        notes.append(
+            f"{len(records) - len(new)} test images are, or show patients of, training images and were left out"
+        )
+    if strangers := sum(record.patient is None for record in new) if patients else 0:
+        notes.append(f"the patients of {strangers} test images are not known: training patients may be among them")
+    return RealTest(new, found, tuple(notes))
 
 
 def pictures_of(found: Scan, records: Sequence[Record], prepared: Prepared, device: torch.device) -> Pictures:

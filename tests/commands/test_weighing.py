@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mgdm_cli.commands import evaluate
 from mgdm_cli.commands.arming import Maker
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
-from mgdm_cli.commands.reading import Source
+from mgdm_cli.commands.reading import Source, alike
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
 from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.engine.judging import real_test
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
 from tests.tiny import CPU, one_thread, tiny_run, tree
@@ -54,7 +56,8 @@ def task(
     folder: Path, prepared: Prepared, out: Path, asked: Asked, *, test: Path | None, model: Path | None = None
 ) -> Weighing:
     source = Source(folder / "real", patient_regex=PATIENT_REGEX)
-    return Weighing(Maker(source, prepared, folder / "made", out, model, CPU, 0), asked, test)
+    tests = real_test(test, prepared, read=alike(source))
+    return Weighing(Maker(source, prepared, folder / "made", out, model, CPU, 0), asked, tests)
 
 
 def test_arms_add_equally_many_images_and_the_table_is_kept(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
@@ -153,6 +156,23 @@ def test_training_images_in_the_test_set_are_left_out(folder: Path, prepared: Pr
     assert sum(found.test.values()) == 24
     assert any(note.startswith("5 test images") for note in found.notes)
     assert all(g.verdict == "no evidence" for g in found.gains)  # one seed
+
+
+def test_other_images_of_training_patients_are_left_out(folder: Path, prepared: Prepared, tmp_path: Path) -> None:
+    """A test folder is read by the flags of the real one: its patients too. Of those that the pattern misses it is told."""
+    source = Source(folder / "real", patient_regex=PATIENT_REGEX)
+    shutil.copytree(folder / "test", tmp_path / "test")
+    for path in sorted((folder / "real" / "grade0").iterdir())[:5]:
+        with Image.open(path) as picture:
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "test" / "grade0" / f"{path.stem}_7.png")
+    found = real_test(tmp_path / "test", prepared, read=alike(source))
+    assert len(found.records) == 24
+    assert any(note.startswith("5 test images are, or show patients of") for note in found.notes)
+    for path in sorted((tmp_path / "test").rglob("*.png")):
+        path.rename(path.with_name(path.name.replace("P", "x")))
+    found = real_test(tmp_path / "test", prepared, read=alike(source))
+    assert len(found.records) == 29
+    assert any(note.startswith("the patients of 29 test images are not known") for note in found.notes)
 
 
 def test_of_the_sets_own_test_split_only_what_is_learnt_is_asked(folder: Path, tmp_path: Path) -> None:
