@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.distances import CPU, add_source, source_of
 from benchmarks.keeping import keep
-from mgdm_cli.commands.modelling import add_siblings
+from mgdm_cli.commands.completing import add_siblings
 from mgdm_cli.data.splits import folds
 from mgdm_cli.diffusion.guidance import TERMS
 from mgdm_cli.engine.classifying import CLEAN, logits_of

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.distances import CPU, add_source, gauge, source_of, told
 from benchmarks.distill import Arm, drawn
 from benchmarks.keeping import keep
-from mgdm_cli.commands.modelling import suited_scale
+from mgdm_cli.commands.completing import suited_scale
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS
 from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.device import make_deterministic

@@ -24,8 +24,8 @@ import torch
 from benchmarks.distances import CPU, add_source, gauge, source_of
 from benchmarks.distill import Arm, arms, drawn, timed
 from benchmarks.keeping import keep
+from mgdm_cli.commands.completing import suited_scale
 from mgdm_cli.commands.distill import student_of
-from mgdm_cli.commands.modelling import suited_scale
 from mgdm_cli.data.files import make_dirs
 from mgdm_cli.engine import distilling
 from mgdm_cli.engine.device import make_deterministic, pick

@@ -22,7 +22,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mgdm_cli import __version__, console, errors
-from mgdm_cli.errors import Interrupted, IoFailed, MgdmError, UsageError
+from mgdm_cli.errors import Interrupted, IoFailed, MgdmError, NeedsTraining, UsageError
 
 # What a person can type; the module of the same name in commands/ holds `command`.
 VERBS = {
@@ -223,6 +223,17 @@ def explain(error: BaseException) -> MgdmError:
         name = f": {Path(os.fsdecode(error.filename)).name}" if isinstance(error.filename, (str, bytes)) else ""
         return IoFailed(
             f"input or output failed{name}: {error.strerror}", "Make room or grant access; the same command continues"
+        )
+    torch_s = type(error).__name__ == "OutOfMemoryError"  # told by its name, for torch may not be loaded here
+    if isinstance(error, MemoryError) or torch_s:
+        return IoFailed(
+            "out of memory",
+            "Give a smaller --size, --batch-size or --jobs, or a machine with more of it; the same command continues",
+        )
+    if isinstance(error, FloatingPointError):
+        return NeedsTraining(
+            str(error),
+            "The same command continues from the last checkpoint; if it ends so again, train another run with another --seed",
         )
     log = _log(error)
     return MgdmError(f"a bug: {type(error).__name__}", f"The traceback is in {log}", exit_code=errors.BUG)

@@ -36,9 +36,10 @@ class GateFailed(MgdmError):
 
 
 class NeedsTraining(MgdmError):
-    """No model fits and training one was not allowed, or takes longer than the budget."""
+    """No model fits and training one was not allowed, or takes longer than the budget. `seconds`: how long, where that is known."""
 
     exit_code = NEEDS_TRAINING
+    seconds: float | None = None
 
 
 class BadInput(MgdmError):

@@ -128,6 +128,22 @@ def test_a_bug_without_an_output_folder_leaves_a_temporary_log(mount: Mount, cap
     name.unlink()
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (MemoryError(), 74, "out of memory. Give a smaller --size"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 74, "out of memory. Give a smaller --size"),
+        (FloatingPointError("the loss is nan at step 7"), 4, "the loss is nan at step 7. The same command continues"),
+    ],
+)
+def test_what_the_machine_or_a_training_cannot_do_is_no_bug(
+    error: Exception, code: int, said: str, mount: Mount, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mount(raising(error))
+    assert main(CALL) == code
+    assert said in capfd.readouterr().err
+
+
 def test_an_exit_code_of_a_result_is_the_exit_code(mount: Mount, capfd: pytest.CaptureFixture[str]) -> None:
     mount(lambda **settings: Result({}, ("partly done",), exit_code=errors.PARTIAL))
     assert main(CALL) == 5

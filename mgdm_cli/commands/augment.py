@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.finding import Training, found, found_or_trained
-from mgdm_cli.commands.making import Work, carry_out, require_makeable, summary, write_records
-from mgdm_cli.commands.modelling import add_siblings, prepare, suited_scale
+from mgdm_cli.commands.augmenting import completed, lines_of, works_for, write_page
+from mgdm_cli.commands.finding import Training, found, found_or_trained, with_commands
+from mgdm_cli.commands.making import carry_out, require_makeable, summary, write_records
+from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
 from mgdm_cli.commands.wanted import (
     BALANCE,
@@ -25,16 +25,7 @@ from mgdm_cli.commands.wanted import (
     Wanted,
 )
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import PARTIAL, UsageError
-
-if TYPE_CHECKING:
-    import torch
-
-    from mgdm_cli.data.allotment import Allotment
-    from mgdm_cli.data.dataset import Dataset
-    from mgdm_cli.engine.generation import Works
-    from mgdm_cli.engine.preparing import Prepared
-    from mgdm_cli.engine.run import RunSettings
+from mgdm_cli.errors import OK, PARTIAL, UsageError
 
 GUIDING, PLANNING, GATES = "Guidance", "Plan", "Gates"  # panels of the help text
 
@@ -85,97 +76,23 @@ def run(
     if dry_run:
         from mgdm_cli.commands.estimating import estimate
 
-        return estimate(prepared, allotment, wanted, training, where)
+        with with_commands(source, training):
+            return estimate(prepared, allotment, wanted, training, where)
     with reserve(target) as lock:
         console.log_to(target / ".mgdm" / "log")
-        settings, trained = found_or_trained(training, prepared, where)
-        if wanted.guidance == "disagreement":
-            add_siblings(training.folder(prepared), prepared, settings, where)
-        if wanted.scale is None and wanted.depth is None and wanted.guidance not in ("none", "auto"):
-            suits = suited_scale(training.folder(prepared), prepared, settings, where)
-            wanted = replace(wanted, scale=suits.scale, scale_between=suits.between)
-        works = _works(training, settings, prepared, allotment, wanted, where)
+        with with_commands(source, training):
+            settings, trained = found_or_trained(training, prepared, where)
+        wanted = completed(training, prepared, settings, wanted, where)
+        works = works_for(training, settings, prepared, allotment, wanted, where)
         with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
             work = carry_out(works, dataset)
             dataset.finish()
-            code = PARTIAL if dataset.short() else 0
+            code = PARTIAL if dataset.short() or works.plan.unplanned else OK
             document = summary(dataset, work, trained=trained, seconds=time.monotonic() - started, code=code)
-            _page(dataset, works, prepared if real_images else None, document)
+            document["skipped_files"] = len(prepared.scan.refused)
+            write_page(dataset, works, prepared if real_images else None, document)
             write_records(dataset, document, flags or {})
-            return Result(document, _lines(dataset, work, document), code)
-
-
-def _works(
-    training: Training,
-    settings: RunSettings,
-    prepared: Prepared,
-    allotment: Allotment,
-    wanted: Wanted,
-    device: torch.device,
-) -> Works:
-    from mgdm_cli.commands.making import recipe_by
-    from mgdm_cli.data.plan import Statement
-    from mgdm_cli.engine import planning
-    from mgdm_cli.engine.preparing import pictures
-    from mgdm_cli.engine.run import SIBLINGS, load_parts
-
-    folder = training.folder(prepared)
-    # how the images are stored and told is not learnt: a run may be of the same images told in another way
-    now: dict[str, Any] = {"form": prepared.frame.form, "label_tag": prepared.scan.ask.label_tag}
-    settings = settings.model_copy(update=now)
-    accuracy, lo, hi = planning.require_skill(folder, wanted.guidance)
-    console.say(f"guide: holdout balanced accuracy {accuracy:.2f} [{lo:.2f}, {hi:.2f}]")
-    parts, hashes = load_parts(folder, settings, device)
-    gate = planning.copy_gate(prepared, alpha=wanted.copy_alpha) if wanted.filters else None
-    if gate and gate[1].threshold.value is None:
-        console.say(f"copy gate: off, {gate[1].threshold.reason}")
-    temperature = float(parts.guide.get_buffer("temperature")) if parts.guide else None
-    threshold = gate[1].threshold.value if gate else None
-    siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
-    plan = planning.plan_of(
-        settings,
-        allotment,
-        recipe_by(settings, wanted, temperature=temperature, threshold=threshold, siblings=siblings),
-        hashes=hashes,
-        seed=training.seed,
-        block=wanted.block or planning.default_block(device),
-        balance=wanted.balance,
-        max_per_real=wanted.max_per_real,
-        device=device,
-        statement=Statement(**dict(wanted.statement)),
-        write_as=wanted.write_as,
-    )
-    if wanted.depth is not None:
-        planning.require_copy_gate(gate)
-        parts = replace(parts, real=pictures(prepared, prepared.splits.train, device))
-    return planning.works_of(plan, parts, settings, gate)
-
-
-def _page(dataset: Dataset, works: Works, prepared: Prepared | None, document: dict[str, Any]) -> None:
-    if dataset.shard[1] == 1:  # of a shard among several the page comes with the merge
-        from mgdm_cli.commands.reporting import augment_report
-        from mgdm_cli.data.dataset import PAGE
-
-        page = augment_report(dataset, document, prepared=prepared, calibration=works.gates.calibration)
-        dataset.write(PAGE, page)
-
-
-def _lines(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[str, ...]:
-    lines = [
-        f"{name}: {count['real']} real + {count['synthetic']} synthetic ({count['rejected']} rejected)"
-        for name, count in document["classes"].items()
-    ]
-    for name, missing in dataset.short().items():
-        lines.append(
-            f"class {name}: {missing} images short: too few candidates passed the gates; a model that was trained longer may do"
-        )
-    cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
-    lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")
-    k, n = dataset.shard
-    lines.append(
-        str(dataset.root / "report.html") if n == 1 else f"shard {k} of {n} is done; join them with mgdm merge"
-    )
-    return tuple(lines)
+            return Result(document, lines_of(dataset, work, document), code)
 
 
 @reads_images()
@@ -214,15 +131,15 @@ def command(
         typer.Option("--source", help="Make images from noise, or from the real images.", rich_help_panel=GUIDING),
     ] = "latent",
     depth: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--depth",
             min=0.05,
             max=0.95,
-            help="How far a real image is taken back towards noise, with --source real.",
+            help=f"How far a real image is taken back towards noise, with --source real; {DEPTH:g} as a rule.",
             rich_help_panel=GUIDING,
         ),
-    ] = DEPTH,
+    ] = None,
     mode: Annotated[
         Literal["guide", "select"],
         typer.Option(
@@ -230,9 +147,14 @@ def command(
         ),
     ] = "guide",
     candidates: Annotated[
-        int,
-        typer.Option("--candidates", min=2, help="Seeds to choose from, with --mode select.", rich_help_panel=GUIDING),
-    ] = CANDIDATES,
+        int | None,
+        typer.Option(
+            "--candidates",
+            min=2,
+            help=f"Seeds to choose from, with --mode select; {CANDIDATES} as a rule.",
+            rich_help_panel=GUIDING,
+        ),
+    ] = None,
     balance: Annotated[
         str,
         typer.Option(
@@ -313,20 +235,36 @@ def command(
     mgdm augment --data ./fundus --n 100 --source real --depth 0.8
     mgdm augment --data ./ct --label-tag BodyPartExamined --slices axial --size 64 --balance equal --n 300
     """
-    real = source == "real"
+    real, pulls = source == "real", _pulls(guidance) and mode == "guide"
+    _refuse_idle(
+        {
+            f"--guidance {guidance} no classifier pulls" if mode == "guide" else f"--mode {mode} nothing pulls": {
+                "--strength": strength is not None and not pulls,
+                "--on": on != "x" and not pulls,
+            },
+            f"--mode {mode} there is one seed an image": {"--candidates": candidates is not None and mode == "guide"},
+            "--source latent images are made from noise": {"--depth": depth is not None and not real},
+            "--source real the way back has no knobs": {"--knob": bool(knob) and real},
+            "--model nothing is trained": {
+                "--seen": model is not None and seen is not None,
+                "--base": model is not None and base != "auto",
+                "--flip": model is not None and flip,
+            },
+        }
+    )
     if real:
         sampler, scale = sampler or FROM_REAL[0], FROM_REAL[1] if scale is None else scale
-    _refuse_unpulled(guidance, {"--strength": strength is not None, "--on": on != "x"})
-    if strength is None and _pulls(guidance):  # a pull from noise leaves a real image a copy of itself
+        depth = DEPTH if depth is None else depth
+    if strength is None and pulls:  # a pull from noise leaves a real image a copy of itself
         strength = FROM_REAL[2] if real else STRENGTH
-    flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real")}
+    flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real", "pulls")}
     said = {"source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
         guidance=guidance,
         strength=STRENGTH if strength is None else strength,
         mode=mode,
-        candidates=candidates,
+        candidates=candidates or CANDIDATES,
         balance=balance,
         max_per_real=max_per_real,
         force_small=force_small,
@@ -340,7 +278,7 @@ def command(
         statement={name: text for name, text in said.items() if text},
         on=on,
         write_as=write_as,
-        depth=depth if real else None,
+        depth=depth,
     )
     finish(
         run(
@@ -369,11 +307,12 @@ def _pulls(guidance: str) -> bool:
     return guidance not in UNSTAGED
 
 
-def _refuse_unpulled(guidance: str, given: dict[str, bool]) -> None:
-    """Raises UsageError for flags of a pull where nothing pulls: passed over in silence they would seem to be obeyed."""
-    for flag, said in given.items():
-        if said and not _pulls(guidance):
-            raise UsageError(
-                f"{flag}: with --guidance {guidance} no classifier pulls",
-                "Leave it out, or use --guidance uncertainty.",
-            )
+def _refuse_idle(idle: dict[str, dict[str, bool]]) -> None:
+    """Raises UsageError for flags that would do nothing: passed over in silence they would seem to be obeyed.
+
+    `idle`: what makes them idle -> flag -> whether it was given.
+    """
+    for why, flags in idle.items():
+        for flag, given in flags.items():
+            if given:
+                raise UsageError(f"{flag}: with {why}", f"Leave {flag} out.")

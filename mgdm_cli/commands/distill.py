@@ -12,7 +12,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import known_scale, prepare, require_trained, same_threads, suited_scale
+from mgdm_cli.commands.completing import known_scale, suited_scale
+from mgdm_cli.commands.modelling import prepare, require_trained, same_threads
 from mgdm_cli.commands.reading import Source, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
+from mgdm_cli.commands.completing import known_scale
 from mgdm_cli.commands.finding import found, length_of
-from mgdm_cli.commands.modelling import foreseen, known_scale
+from mgdm_cli.commands.modelling import foreseen
 from mgdm_cli.console import Result
 
 if TYPE_CHECKING:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import Length, cache_folder, require_trained, train_into
-from mgdm_cli.errors import OtherPlan
+from mgdm_cli.commands import options
+from mgdm_cli.commands.modelling import DEFAULT_BUDGET, Length, cache_folder, foreseen, require_trained, train_into
+from mgdm_cli.errors import NeedsTraining, OtherPlan
 
 if TYPE_CHECKING:
     import torch
 
+    from mgdm_cli.commands.reading import Source
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
+
+SLACK = 1.5  # the pace of a few steps is measured anew: the same command with the same budget must be let go on
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,10 @@ class Training:
         """The run: the one named, or the one in the cache that fits this set and what was asked of its training."""
         if self.model is not None:
             return self.model
-        return _cached(prepared, ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip)
+        long = (
+            "" if self.seen is None else f"-{self.seen}"
+        )  # a run of a few images, for a trial, is not the one for good
+        return _cached(prepared, ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip + long)
 
 
 def cached_runs(prepared: Prepared) -> tuple[Path, ...]:
@@ -78,19 +87,48 @@ def length_of(training: Training, begun: RunSettings | None) -> Length:
     return Length.of(training.budget, training.seen, base=training.base)
 
 
+@contextmanager
+def with_commands(source: Source, training: Training) -> Iterator[None]:
+    """Adds to a NeedsTraining the commands that train the run apart and go on with it."""
+    try:
+        yield
+    except NeedsTraining as error:
+        minutes = DEFAULT_BUDGET / 60 if error.seconds is None else error.seconds // 60 + 1
+        said = [source.flags(), f"--budget {minutes:.0f}m"]
+        said += [f"--seed {training.seed}"] * bool(training.seed) + ["--flip"] * training.flip
+        said += [f"--base {training.base}"] * (training.base != "auto")
+        error.hint += f" Or train apart: mgdm train {' '.join(said)} -o RUN, and then give this command --model RUN."
+        raise
+
+
 def found_or_trained(training: Training, prepared: Prepared, device: torch.device) -> tuple[RunSettings, float]:
     """(settings of a trained run, seconds it took to train it now)."""
     from mgdm_cli.engine.run import is_trained
 
     folder, begun = training.folder(prepared), found(training, prepared)
     if begun is not None and is_trained(folder):
-        console.say(f"model: {folder}")
+        console.say(f"model: {folder}, trained on {begun.train.seen} images seen")
         return begun, 0.0
     length = length_of(training, begun)
     console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
+    if begun is not None:
+        _require_time(training, prepared, device)
     started = time.monotonic()
     settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
     return settings, time.monotonic() - started
+
+
+def _require_time(training: Training, prepared: Prepared, device: torch.device) -> None:
+    """Raises NeedsTraining where what is left of a run that was begun is far above the budget; else says how long it takes."""
+    folder, budget = training.folder(prepared), options.seconds_of(training.budget)
+    _, _, left = foreseen(folder, prepared, Length(None, None), device, seed=training.seed, flip=training.flip)
+    if budget is not None and left > SLACK * budget:
+        minutes = f"{left / 60:.0f}m"
+        raise NeedsTraining(
+            f"training: {console.clock_text(left)} are left of the run that was begun, the budget is {training.budget}: {folder}",
+            f"Say --budget {minutes} to go on with it, or remove that folder to begin a shorter one.",
+        )
+    console.say(f"about {console.clock_text(left)} of training are left")
 
 
 def _patients(settings: RunSettings, prepared: Prepared) -> str:

@@ -116,6 +116,8 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
     """The run record: what was made, what it cost, on what."""
     from collections import Counter
 
+    from mgdm_cli.data.cautions import cautions
+
     plan = dataset.plan
     entries, rejected = dataset.entries(), dataset.rejected()
     blocks = [block for lot in dataset.lots for block in dataset.blocks(lot)]
@@ -132,6 +134,7 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
             name: {"real": plan.real.get(name, 0), "synthetic": by_class[name], "rejected": refused[name]}
             for name in plan.classes
         },
+        "notes": list(cautions(plan)),
         "rejected": dict(sorted(Counter(r.reason for r in rejected).items())),
         "candidates": len(blocks) * plan.block,
         "evaluations_per_image": evaluations / made,

@@ -31,7 +31,7 @@ def run(outs: Sequence[Path], *, out: Path) -> Result:
             bar.advance(len(block.accepted))
     _records(out, _flags(shards[0].root))
     short = {label: quota - made[label] for label, quota in plan.quotas.items() if made[label] < quota}
-    code = PARTIAL if short else OK
+    code = PARTIAL if short or plan.unplanned else OK
     document = {
         "folder": out.name,
         "shards": len(shards),

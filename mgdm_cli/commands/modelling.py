@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.pretraining import Event
     from mgdm_cli.engine.run import RunSettings
-    from mgdm_cli.engine.scaling import Scale
     from mgdm_cli.engine.sizing import Pace
 
 DEFAULT_BUDGET = 1800.0  # seconds, where a person watches
@@ -88,7 +87,7 @@ class Length:
             if not sys.stderr.isatty():
                 raise NeedsTraining(
                     "training: there is no model for this set yet, and no --budget says how long one may be trained",
-                    "Say --budget 30m, or name a trained --model RUN.",
+                    "Say --budget 30m, or name a trained run by --model.",
                 )
             seconds = DEFAULT_BUDGET
         return cls(seconds, seen, width, base, process)
@@ -227,51 +226,6 @@ def _no_base(prepared: Prepared, settings: RunSettings, length: Length) -> str:
     return f" (no base fits: {bases.why_none(settings.unet, prepared.frame.net_size)})"
 
 
-def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> None:
-    """Train what the run lacks of the guide's siblings, which only a guidance by their disagreement needs."""
-    from mgdm_cli.data.files import Lock
-    from mgdm_cli.engine.pretraining import add_siblings as events
-    from mgdm_cli.engine.run import SIBLINGS
-
-    if all((folder / name).is_file() for name in SIBLINGS):
-        return
-    with Lock(folder / "lock"), same_threads(settings):
-        _show(events(folder, prepared, settings, device))
-
-
-def known_scale(folder: Path, settings: RunSettings) -> Scale | None:
-    """What `suited_scale` answers where it has nothing to measure; None where it has."""
-    from mgdm_cli.data.plan import SCALE_BETWEEN
-    from mgdm_cli.engine.scaling import Scale, stored
-
-    if settings.train.drop_label == 0 or settings.student is not None:
-        return Scale(1.0, SCALE_BETWEEN)  # there is no other
-    return stored(folder)
-
-
-def suited_scale(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> Scale:
-    """The classifier-free guidance that suits the run: what was measured for it before, or is measured now, in a minute or so."""
-    from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS
-    from mgdm_cli.engine import scaling
-    from mgdm_cli.engine.run import load_parts
-
-    found = known_scale(folder, settings)
-    if found is None:
-        parts, _ = load_parts(folder, settings, device)
-        total = scaling.images(len(settings.classes))
-        with console.progress("find the scale of guidance", total, "images") as bar:
-            done = 0
-            for event in scaling.measure(folder, parts, settings, prepared, sampler=SAMPLER, steps=STEPS, knobs=KNOBS):
-                if isinstance(event, scaling.Scale):
-                    found = event
-                else:
-                    bar.advance(event - done)
-                    done = event
-    assert found is not None
-    console.say(f"scale: {found.scale:g} suits this model (--scale says another)")
-    return found
-
-
 @contextmanager
 def same_threads(settings: RunSettings) -> Iterator[None]:
     """Run on the number of threads the run began with: training's bits depend on it."""
@@ -288,10 +242,11 @@ def same_threads(settings: RunSettings) -> Iterator[None]:
 def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, save_every: float) -> None:
     from mgdm_cli.engine.pretraining import pretrain
 
-    _show(pretrain(folder, prepared, settings, device, save_every=save_every))
+    show(pretrain(folder, prepared, settings, device, save_every=save_every))
 
 
-def _show(events: Iterator[Event]) -> None:
+def show(events: Iterator[Event]) -> None:
+    """Carry out a training, with a bar for each of its parts."""
     current, bars, at = "", {}, 0
     with _bars() as open_bar:
         for event in events:

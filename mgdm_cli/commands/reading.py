@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
@@ -38,6 +39,16 @@ class Source:
     fit: options.Fit = "pad"
     window: options.Window = None
     require_patient_id: options.RequirePatientId = False
+
+    def flags(self) -> str:
+        """The flags that say this, for a command that a person is told to give."""
+        said = ["--data", quote(str(self.data))]
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                flag = "--" + field.name.replace("_", "-")
+                said += [flag] if value is True else [flag, quote(str(value))]
+        return " ".join(said)
 
 
 LEARNING = ("window", "require_patient_id")  # fields that say how images are learnt, not whether they can be

@@ -40,6 +40,7 @@ def augment_report(
     calibration: Calibration | None = None,
 ) -> bytes:
     """The self-contained HTML page of a finished data set; without `prepared` no real image is on it."""
+    from mgdm_cli.data.cautions import cautions
     from mgdm_cli.report.content import TWICE, AugmentReport, ClassRow, Spread
     from mgdm_cli.report.page import augment_page
 
@@ -66,7 +67,7 @@ def augment_report(
         copies=_copies(calibration, entries),
         facts=_facts(plan, document),
         derived=plan.recipe.depth is not None,
-        notes=_notes(prepared, calibration),
+        notes=tuple(dict.fromkeys((*(prepared.scan.notes if prepared is not None else ()), *cautions(plan)))),
     )
     return _page(augment_page, report)
 
@@ -89,15 +90,15 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
 
     short = dataset.short()
     plan = dataset.plan
-    lines = [
-        Verdict("good", f"All {document['images']} images that were planned are there.")
-        if not short
-        else Verdict(
-            "bad",
-            f"{sum(short.values())} planned images are missing.",
-            "Too few candidates of " + ", ".join(short) + " passed the gates.",
-        )
-    ]
+    there = f"All {document['images']} images that were planned are there"
+    if short:
+        why = "Too few candidates of " + ", ".join(short) + " passed the gates."
+        lines = [Verdict("bad", f"{sum(short.values())} planned images are missing.", why)]
+    elif plan.unplanned:
+        why = f"A class gets {plan.max_per_real:g} for each real one at most (--max-per-real)."
+        lines = [Verdict("caution", f"{there}; {plan.asked} were asked for.", why)]
+    else:
+        lines = [Verdict("good", f"{there}.")]
     if plan.recipe.depth is not None:
         lines.append(
             Verdict(
@@ -281,13 +282,6 @@ def _facts(plan: Plan, document: dict[str, Any]) -> tuple[Any, ...]:
             ),
         ),
     )
-
-
-def _notes(prepared: Prepared | None, calibration: Calibration | None) -> tuple[str, ...]:
-    notes = list(prepared.scan.notes) if prepared is not None else []
-    if calibration is not None and calibration.threshold.reason:
-        notes.append(f"The copy gate is off: {calibration.threshold.reason}.")
-    return tuple(notes)
 
 
 def _log(value: float) -> float:

@@ -10,7 +10,8 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.modelling import Length, foreseen, prepare, suited_scale, train_into
+from mgdm_cli.commands.completing import suited_scale
+from mgdm_cli.commands.modelling import Length, foreseen, prepare, train_into
 from mgdm_cli.commands.reading import Source, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mgdm_cli.data.cautions import cautions
 from mgdm_cli.data.manifest import Entry, Measures, Rejected
 from mgdm_cli.data.plan import NOT_STATED, Plan
 
@@ -53,6 +54,7 @@ def card(plan: Plan, entries: Sequence[Entry], rejected: Sequence[Rejected]) -> 
             "width": plan.form.width,
             "modality": plan.form.modality,
         },
+        "cautions": list(cautions(plan)),
         "rejected": dict(sorted(reasons.items())),
         "measured": _measured(entries),
         "plan_sha256": plan.run,
@@ -102,12 +104,13 @@ def readme(content: dict[str, Any]) -> str:
     """README.md: the card in Markdown, with the front matter that the Hugging Face hub reads."""
     sections = [
         _head(content),
+        _cautions(content),
         _balance(content),
         _made(content),
         _seven(content),
         _use(content),
     ]
-    return "\n".join(line for section in sections for line in (*section, "")).rstrip() + "\n"
+    return "\n".join(line for section in sections if section for line in (*section, "")).rstrip() + "\n"
 
 
 def _head(content: dict[str, Any]) -> list[str]:
@@ -146,6 +149,11 @@ def _origin(content: dict[str, Any]) -> str:
         "Every image was derived by a diffusion model from one real training image and **may resemble that patient**: "
         "keep and share it as you would the real ones."
     )
+
+
+def _cautions(content: dict[str, Any]) -> list[str]:
+    said = [f"- {_plain(line[0].upper() + line[1:])}." for line in content["cautions"]]
+    return ["## Cautions", "", *said] if said else []
 
 
 def _balance(content: dict[str, Any]) -> list[str]:

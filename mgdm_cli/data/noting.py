@@ -15,6 +15,9 @@ _NAMES = {"png": (".png",), "jpeg": (".jpg", ".jpeg", ".jpe"), "tiff": (".tif", 
 _KIND = {suffix: kind for kind, suffixes in _NAMES.items() for suffix in suffixes}
 _KIND |= {".dcm": "dicom", ".nii": "nifti", ".npz": "npz"}
 SHOWN = 5  # of a list in one note
+UNKNOWN_PATIENTS = (
+    "patients are not known for every image: each such file counts as a patient, leakage cannot be excluded"
+)
 
 
 def notes(
@@ -47,9 +50,7 @@ def notes(
         missed = sum(patient_in(record.path, pattern) is None for record in records)
         found += [f"--patient-regex finds no patient in {several(missed, 'path')}"] if missed else []
     if records and any(record.patient is None for record in records):
-        found.append(
-            "patients are not known for every image: each such file counts as a patient, leakage cannot be excluded"
-        )
+        found.append(UNKNOWN_PATIENTS)
     seen = {record.split for record in records}
     if None in seen and len(seen) > 1:
         found.append("some images lie outside the train, val and test folders: they are learnt from")

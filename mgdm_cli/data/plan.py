@@ -170,10 +170,12 @@ class Plan(Frozen):
     date: str = Field(pattern=r"^[0-9]{8}$")  # of the model, never the clock
     statement: Statement = Statement()
     label_tag: str | None = None  # where DICOM is written: the attribute that labels were read from
+    patients_known: bool = True  # of every real image
 
     def to_bytes(self) -> bytes:
         """The canonical JSON that lies in the output folder."""
-        later = {"label_tag"} if self.label_tag is None else set[str]()  # plans made before it have the same bytes
+        usual = {"label_tag": self.label_tag is None, "patients_known": self.patients_known}
+        later = {name for name, silent in usual.items() if silent}  # plans made before these have the same bytes
         return canonical(self.model_dump(mode="json", exclude=later), indent=1)
 
     @cached_property
@@ -188,6 +190,11 @@ class Plan(Frozen):
         for lot in self.lots:
             counts[lot.label] += lot.quota
         return counts
+
+    @property
+    def unplanned(self) -> int:
+        """Images that were asked for and no class may get."""
+        return max(self.asked - sum(self.quotas.values()), 0)
 
     def share(self, shard: tuple[int, int]) -> tuple[Lot, ...]:
         """The lots of shard k of n, dealt out in turn."""

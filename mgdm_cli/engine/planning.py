@@ -23,7 +23,7 @@ from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Stat
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
 from mgdm_cli.diffusion.samplers import MOST, SAMPLERS
-from mgdm_cli.errors import BadInput, UsageError
+from mgdm_cli.errors import BadInput, GateFailed, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
 from . import weights
@@ -256,6 +256,7 @@ def plan_of(
         date=settings.date,
         statement=statement,
         label_tag=settings.label_tag if form.codec == "dicom" else None,
+        patients_known=settings.patients_known,
     )
 
 
@@ -290,17 +291,17 @@ def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopySc
 
 
 def require_skill(folder: Path, guidance: str) -> tuple[float, float, float]:
-    """The guide's balanced accuracy on the holdout with its interval. Raises BadInput where it does not beat chance.
+    """The guide's balanced accuracy on the holdout with its interval. Raises GateFailed where it does not beat chance.
 
-    Below that the classifier's uncertainty is noise, and following it would be too (CONTRACT section 3, step 4).
+    Below that the classifier's uncertainty is noise, and following it would be too.
     """
     header = weights.load(folder / GUIDE)[1]
     accuracy, lo, hi = (float(v) for v in header["accuracy"])
     if guidance not in UNSTAGED and lo <= header["chance"]:
-        raise BadInput(
+        raise GateFailed(
             f"guidance {guidance}: the classifier does not beat chance on the holdout: balanced accuracy {accuracy:.2f} "
             f"[{lo:.2f}, {hi:.2f}] against {header['chance']:.2f}; its uncertainty would be noise",
-            "Use --guidance cfg or none, give more images, or a longer --budget.",
+            "Use --guidance cfg or none, give more images, or a model that was trained longer: mgdm train, then --model RUN.",
         )
     return accuracy, lo, hi
 

@@ -183,11 +183,13 @@ def fit_to_budget(settings: RunSettings, pace: Pace, *, seconds: float | None) -
     least = settings.train.seen
     if possible < least:
         minutes = -(-pace.seconds(least, low) // 60)
-        raise NeedsTraining(
+        error = NeedsTraining(
             f"training: the budget of {seconds / 60:.3g} min is too short: on this machine this set needs {minutes:.0f} min at least "
             f"(measured: {pace.denoiser:.0f} training images a second)",
-            f"Say --budget {minutes:.0f}m, choose a smaller --size, or train apart: mgdm train --budget 2h -o RUN, then --model RUN.",
+            f"Say --budget {minutes:.0f}m, or choose a smaller --size.",
         )
+        error.seconds = 60 * minutes
+        raise error
     return of_length(settings, possible, classifier_seen)
 
 

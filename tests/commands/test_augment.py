@@ -86,6 +86,19 @@ def test_the_main_job_end_to_end(ground: tuple[Source, Path], tmp_path: Path) ->
     assert verify.run(out).exit_code == 0
 
 
+def test_fewer_than_asked_for_ends_partial_and_says_why(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    wanted = loose(n=500, max_per_real=0.1, guidance="cfg", steps=2)
+    result = augment.run(ground[0], wanted, out=tmp_path / "out", model=ground[1], device="cpu", real_images=False)
+    made = result.document["images"]
+    assert 0 < made < 20
+    assert result.exit_code == 5
+    why = f"500 images were asked for and {made} planned"
+    assert any(note.startswith(why) for note in result.document["notes"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert why in page
+    assert "; 500 were asked for" in page
+
+
 def test_nothing_of_the_real_data_stands_in_the_manifest(ground: tuple[Source, Path], tmp_path: Path) -> None:
     out = make(ground, tmp_path / "out")
     text = (out / "manifest.jsonl").read_text() + (out / "rejected.jsonl").read_text()
@@ -300,11 +313,11 @@ def test_a_guide_no_better_than_chance_is_refused(
     from mgdm_cli.engine import weights
     from mgdm_cli.engine.planning import require_skill
     from mgdm_cli.engine.run import GUIDE
-    from mgdm_cli.errors import BadInput
+    from mgdm_cli.errors import GateFailed
 
     tensors, header = weights.load(ground[1] / GUIDE)
     weights.save(tmp_path / GUIDE, tensors, {**header, "accuracy": [0.3, 0.2, 0.4], "chance": 0.25})
-    with pytest.raises(BadInput, match="noise"):
+    with pytest.raises(GateFailed, match="noise"):
         require_skill(tmp_path, "uncertainty")
     assert require_skill(tmp_path, "cfg") == (0.3, 0.2, 0.4)
 

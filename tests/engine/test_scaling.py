@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mgdm_cli.commands import augment, sample, train
-from mgdm_cli.commands.modelling import prepare, suited_scale
+from mgdm_cli.commands.completing import suited_scale
+from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.checking import open_plan

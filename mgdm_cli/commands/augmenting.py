@@ -1,0 +1,110 @@
+"""The steps of `augment` between its model and its result: the run completed, the plan made, page and lines of what came out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mgdm_cli import console
+from mgdm_cli.commands.completing import add_siblings, suited_scale
+
+if TYPE_CHECKING:
+    import torch
+
+    from mgdm_cli.commands.finding import Training
+    from mgdm_cli.commands.making import Work
+    from mgdm_cli.commands.wanted import Wanted
+    from mgdm_cli.data.allotment import Allotment
+    from mgdm_cli.data.dataset import Dataset
+    from mgdm_cli.engine.generation import Works
+    from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.run import RunSettings
+
+
+def completed(
+    training: Training, prepared: Prepared, settings: RunSettings, wanted: Wanted, device: torch.device
+) -> Wanted:
+    """What is wanted, with the scale that suits the run where none was said; trains the siblings that a guidance needs."""
+    folder = training.folder(prepared)
+    if wanted.guidance == "disagreement":
+        add_siblings(folder, prepared, settings, device)
+    if wanted.scale is not None or wanted.depth is not None or wanted.guidance in ("none", "auto"):
+        return wanted
+    suits = suited_scale(folder, prepared, settings, device)
+    return replace(wanted, scale=suits.scale, scale_between=suits.between)
+
+
+def works_for(
+    training: Training,
+    settings: RunSettings,
+    prepared: Prepared,
+    allotment: Allotment,
+    wanted: Wanted,
+    device: torch.device,
+) -> Works:
+    """The plan, and all that it takes to carry it out. Raises BadInput or GateFailed where guide or gates cannot do their part."""
+    from mgdm_cli.commands.making import recipe_by
+    from mgdm_cli.data.plan import Statement
+    from mgdm_cli.engine import planning
+    from mgdm_cli.engine.preparing import pictures
+    from mgdm_cli.engine.run import SIBLINGS, load_parts
+
+    folder = training.folder(prepared)
+    # how the images are stored and told is not learnt: a run may be of the same images told in another way
+    now: dict[str, Any] = {"form": prepared.frame.form, "label_tag": prepared.scan.ask.label_tag}
+    settings = settings.model_copy(update=now)
+    accuracy, lo, hi = planning.require_skill(folder, wanted.guidance)
+    console.say(f"guide: holdout balanced accuracy {accuracy:.2f} [{lo:.2f}, {hi:.2f}]")
+    parts, hashes = load_parts(folder, settings, device)
+    gate = planning.copy_gate(prepared, alpha=wanted.copy_alpha) if wanted.filters else None
+    if gate and gate[1].threshold.value is None:
+        console.say(f"copy gate: off, {gate[1].threshold.reason}")
+    temperature = float(parts.guide.get_buffer("temperature")) if parts.guide else None
+    threshold = gate[1].threshold.value if gate else None
+    siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
+    plan = planning.plan_of(
+        settings,
+        allotment,
+        recipe_by(settings, wanted, temperature=temperature, threshold=threshold, siblings=siblings),
+        hashes=hashes,
+        seed=training.seed,
+        block=wanted.block or planning.default_block(device),
+        balance=wanted.balance,
+        max_per_real=wanted.max_per_real,
+        device=device,
+        statement=Statement(**dict(wanted.statement)),
+        write_as=wanted.write_as,
+    )
+    if wanted.depth is not None:
+        planning.require_copy_gate(gate)
+        parts = replace(parts, real=pictures(prepared, prepared.splits.train, device))
+    return planning.works_of(plan, parts, settings, gate)
+
+
+def write_page(dataset: Dataset, works: Works, prepared: Prepared | None, document: dict[str, Any]) -> None:
+    """report.html, but of a shard among several; with `prepared` real images stand on it."""
+    if dataset.shard[1] == 1:  # of several it comes with the merge
+        from mgdm_cli.commands.reporting import augment_report
+        from mgdm_cli.data.dataset import PAGE
+
+        page = augment_report(dataset, document, prepared=prepared, calibration=works.gates.calibration)
+        dataset.write(PAGE, page)
+
+
+def lines_of(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[str, ...]:
+    """What is said at the end."""
+    lines = [
+        f"{name}: {count['real']} real + {count['synthetic']} synthetic ({count['rejected']} rejected)"
+        for name, count in document["classes"].items()
+    ]
+    for name, missing in dataset.short().items():
+        lines.append(
+            f"class {name}: {missing} images short: too few candidates passed the gates; a model that was trained longer may do"
+        )
+    cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
+    lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")
+    k, n = dataset.shard
+    lines.append(
+        str(dataset.root / "report.html") if n == 1 else f"shard {k} of {n} is done; join them with mgdm merge"
+    )
+    return tuple(lines)

@@ -1,0 +1,32 @@
+"""What a person should know of a data set although it is whole, read off its plan: the same on card, page and in the record."""
+
+from __future__ import annotations
+
+from mgdm_cli.data.allotment import SMALLEST_CLASS
+from mgdm_cli.data.noting import UNKNOWN_PATIENTS
+from mgdm_cli.data.plan import Plan
+
+FEW = 50  # real images of a class below which the card warns
+
+
+def cautions(plan: Plan) -> tuple[str, ...]:
+    """One sentence each; none where nothing is odd."""
+    found = [] if plan.patients_known else [UNKNOWN_PATIENTS]
+    quotas = plan.quotas
+    for name, count in plan.real.items():
+        if quotas.get(name) and count < FEW:
+            found.append(
+                f"class {name}: {count} real images were learnt from: what is made of so few is less varied than the class, and may "
+                "resemble them"
+            )
+        elif not quotas.get(name) and count < SMALLEST_CLASS:
+            found.append(f"class {name} is left out: {count} real images, {SMALLEST_CLASS} are needed (--force-small)")
+    if plan.unplanned:
+        found.append(
+            f"{plan.asked} images were asked for and {plan.asked - plan.unplanned} planned: a class gets {plan.max_per_real:g} for each "
+            "real one at most (--max-per-real)"
+        )
+    filters = plan.recipe.filters
+    if filters.copy_alpha is not None and filters.copy_threshold is None:
+        found.append("the copy gate is off: too few images are held out to tell a copy from a new image")
+    return tuple(found)

@@ -1,0 +1,47 @@
+"""What the plan of a set says a person should know of it: on the card, in the record, on the page."""
+
+from __future__ import annotations
+
+from mgdm_cli.data.card import card, readme
+from mgdm_cli.data.cautions import cautions
+from mgdm_cli.data.noting import UNKNOWN_PATIENTS
+from mgdm_cli.data.plan import Filters, Plan, cut, read_plan
+from tests.data.maker import make_plan
+
+
+def with_classes(real: dict[str, int], quotas: dict[str, int], **more: object) -> Plan:
+    plan = make_plan()
+    recipe = plan.recipe.model_copy(update={"filters": Filters(copy_alpha=0.01, copy_threshold=0.2)})
+    told = {"classes": tuple(real), "real": real, "lots": cut(quotas, tuple(real)), "asked": sum(quotas.values())}
+    return plan.model_copy(update={"recipe": recipe, **told, **more})
+
+
+def test_a_usual_set_needs_no_caution() -> None:
+    plan = with_classes({"a": 60, "b": 400}, {"a": 10, "b": 10})
+    assert cautions(plan) == ()
+    assert "## Cautions" not in readme(card(plan, (), ()))
+
+
+def test_each_oddity_is_told_once_and_stands_on_the_card() -> None:
+    plan = with_classes(
+        {"a": 12, "b": 400, "c": 5}, {"a": 10, "b": 10, "c": 0}, asked=50, patients_known=False, max_per_real=2.0
+    )
+    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"filters": Filters(copy_alpha=0.01)})})
+    found = cautions(plan)
+    assert found[0] == UNKNOWN_PATIENTS
+    assert [line.split(":")[0] for line in found[1:]] == [
+        "class a",
+        "class c is left out",
+        "50 images were asked for and 20 planned",
+        "the copy gate is off",
+    ]
+    content = card(plan, (), ())
+    assert content["cautions"] == list(found)
+    assert readme(content).count("\n- Class a: 12 real images were learnt from") == 1
+
+
+def test_a_plan_of_known_patients_has_the_bytes_it_had() -> None:
+    plan = make_plan()
+    assert b"patients_known" not in plan.to_bytes()
+    strange = plan.model_copy(update={"patients_known": False})
+    assert read_plan(strange.to_bytes()) == strange
