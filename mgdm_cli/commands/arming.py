@@ -107,20 +107,18 @@ class Maker:
 
     def _training(self) -> Training:
         """The model that was named, else of those in the cache the one that made the synthetic set, else the first."""
-        from mgdm_cli.commands.finding import Training, cached_runs
-        from mgdm_cli.data.files import sha256_file
-        from mgdm_cli.engine.run import DENOISER
+        from mgdm_cli.commands.finding import Training, cached_runs, made_by
 
         if self.model is not None:
             return Training(self.model, seed=self.seed)
-        runs, plan = cached_runs(self.prepared), self._plan()
+        runs, plan = cached_runs(self.prepared.fingerprint), self._plan()
         if not runs:
             raise NeedsTraining(
                 f"--arms {', '.join(MADE)}: are made by a model, and none is at hand that learnt from these images",
                 "Name its run with --model RUN; mgdm train makes one.",
             )
-        made = [run for run in runs if plan is not None and sha256_file(run / DENOISER) == plan.models.denoiser]
-        return Training((made or runs)[0], seed=self.seed)
+        made = made_by(plan) if plan is not None and plan.inputs == self.prepared.fingerprint else None
+        return Training(made or runs[0], seed=self.seed)
 
     def _plan(self) -> Plan | None:
         """Of the synthetic set, where it holds one."""

@@ -33,7 +33,7 @@ def verdicts_of(found: Findings) -> list[Verdict]:
     from mgdm_cli.report.content import Verdict
 
     worth = [
-        Verdict("plain", "Not asked here.", "Ask with --arms, on test images that nothing was learnt from.")
+        Verdict("plain", "Not asked here.", "Ask with --arms dup,classical,synthetic and --test DIR: images that nothing was learnt from.")
     ] if found.utility is None else weighed.verdicts_of(found.utility)  # fmt: skip
     patients = [] if found.prepared.splits.patients_known else [
         Verdict(

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from mgdm_cli.data.allotment import Allotment
     from mgdm_cli.engine.preparing import Prepared
 
+ALONE = 600_000_000  # bytes of a process without images: interpreter, libraries, nets and a block (measured: benchmarks.cost)
 PASSING = 0.6  # share of candidates that pass the gates, for want of a better guess
+
+
+def memory_of(prepared: Prepared) -> int:
+    """Bytes that a training or a generation takes at its peak: what stands apart from the images, and each twice in float32."""
+    height, width = prepared.frame.net_size
+    return ALONE + 2 * 4 * sum(prepared.counts.values()) * prepared.frame.form.channels * height * width
 
 
 def estimate(
@@ -57,12 +64,13 @@ def estimate(
         "evaluations": round(allotment.total / PASSING * evaluations),
         "seconds": {"training": round(to_train), "generation": round(seconds)},
         "disk_bytes": allotment.total * size + 2_000_000,
+        "memory_bytes": memory_of(prepared),
     }
     lines = (
         *(f"{name}: {prepared.counts[name]} real + {more} synthetic" for name, more in allotment.quotas.items()),
         f"training: {console.clock_text(to_train)}" if to_train else f"model: {folder}",
         f"generation: about {document['evaluations']} U-Net evaluations, {console.clock_text(seconds)}, "
         f"if {PASSING:.0%} of the candidates pass the gates",
-        f"disk: {document['disk_bytes'] / 1e6:.0f} MB at most; nothing was written",
+        f"disk: {document['disk_bytes'] / 1e6:.0f} MB at most; memory: about {document['memory_bytes'] / 1e9:.1f} GB; nothing was written",
     )
     return Result(document, lines)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,14 +14,14 @@ from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, alike, beside, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import GATE, OK, PARTIAL, MgdmError, UsageError
+from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
 
 if TYPE_CHECKING:
     from mgdm_cli.commands.weighing import Asked
 
 ALPHA = 0.01  # probability that a new image counts as a copy
 UTILITY = "Utility"  # panel of the help text
-PAGE, DOCUMENT = "report.html", "evaluation.json"
+PAGE, DOCUMENT, LOCK = "report.html", "evaluation.json", "lock"
 
 
 def run(
@@ -38,6 +39,7 @@ def run(
     encoder: Path | None = None,
     asked: Asked | None = None,
     dry_run: bool = False,
+    flags: Mapping[str, Any] | None = None,
 ) -> Result:
     """Compare the images below `synthetic` with the real ones of `source`; write page and document to `out`.
 
@@ -51,7 +53,8 @@ def run(
     from mgdm_cli.commands.documenting import document_of
     from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.commands.measuring import Question, find
-    from mgdm_cli.data.files import canonical, make_dirs, missing_dirs, withdraw, write_atomic
+    from mgdm_cli.config import RESOLVED, resolved_toml
+    from mgdm_cli.data.files import Lock, canonical, make_dirs, missing_dirs, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.judging import SEEN, images_of, real_test
 
@@ -65,6 +68,7 @@ def run(
     refuse_inside(target, source.data, images_of(synthetic), *([] if test is None else [images_of(test)]))
     _refuse_foreign(target)
     prepared = prepare(source, seed=seed)
+    _refuse_other(target, prepared.fingerprint)
     maker = Maker(source, prepared, synthetic, target, model, where, seed)
     tests = real_test(test, prepared, read=alike(source))
     task = None if asked is None else weighing.Weighing(maker, asked, tests)
@@ -74,16 +78,15 @@ def run(
     question.check()
     made = missing_dirs(target)
     make_dirs(target)
-    try:
+    with Lock(target / LOCK, made=made):
         utility = None if task is None else weighing.weigh(task)
         found = replace(find(question), utility=utility)
-    except MgdmError:
-        withdraw(made)
-        raise
-    code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
-    document = {**document_of(found), "exit_code": code}
-    write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
-    write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
+        code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
+        document = {**document_of(found), "exit_code": code}
+        if flags is not None:
+            write_atomic(target / RESOLVED, resolved_toml(flags).encode())
+        write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
+        write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
     lines = (*lines_of(found), str(target / PAGE))
     return Result({**document, "out": target}, lines, code)
 
@@ -92,12 +95,29 @@ def _refuse_foreign(target: Path) -> None:
     """Raises OtherPlan where the folder to write holds something that is not ours."""
     from mgdm_cli.commands.arming import FOLDER
     from mgdm_cli.commands.weighing import CELLS
+    from mgdm_cli.config import RESOLVED
     from mgdm_cli.data.files import holds_other
     from mgdm_cli.errors import OtherPlan
 
-    ours = (PAGE, DOCUMENT, "judge-1.safetensors", "judge-2.safetensors", CELLS, FOLDER)
+    ours = (PAGE, DOCUMENT, LOCK, RESOLVED, "judge-1.safetensors", "judge-2.safetensors", CELLS, FOLDER)
     if holds_other(target, ours):
         raise OtherPlan(f"{target.name}: holds something that evaluate did not write", "Choose another --out.")
+
+
+def _refuse_other(target: Path, inputs: str) -> None:
+    """Raises OtherPlan where the folder to write holds the evaluation of other real images."""
+    import json
+    from contextlib import suppress
+
+    from mgdm_cli.errors import OtherPlan
+
+    with suppress(OSError, ValueError):
+        before = json.loads((target / DOCUMENT).read_bytes()).get("inputs_sha256", inputs)
+        if before != inputs:
+            raise OtherPlan(
+                f"{target.name}: holds an evaluation against other real images, or of these read in another way",
+                "Choose another --out, or give the flags of before.",
+            )
 
 
 Real = Annotated[
@@ -235,6 +255,8 @@ def command(
     """
     from mgdm_cli.commands.weighing import Asked
 
+    flags = {**vars(source), **locals(), "real": source.data}
+    flags = {name: value for name, value in flags.items() if name not in ("source", "data", "Asked")}
     asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, options.seconds_of(budget), jobs, ordered)
     finish(
         run(
@@ -251,5 +273,6 @@ def command(
             encoder=encoder,
             asked=asked,
             dry_run=dry_run,
+            flags=flags,
         )
     )

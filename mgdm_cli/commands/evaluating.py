@@ -234,29 +234,24 @@ def _neighbours(found: Findings, *, real_images: bool) -> Iterable[Neighbour]:
 
 def _shelves(found: Findings, *, real_images: bool) -> Iterable[Shelf]:
     from mgdm_cli.report.content import Shelf
+    from mgdm_cli.report.pictures import evenly
 
     for k, name in enumerate(found.prepared.classes):
         mine = (found.synthetic.label == k).nonzero()[:, 0]
         if len(mine) == 0:
             continue
         theirs = (found.train.label == k).nonzero()[:, 0]
-        real = _bytes(found, found.train.x0[_evenly(theirs)]) if real_images and len(theirs) else None
-        yield Shelf(name, _bytes(found, found.synthetic.x0[_evenly(mine)]), real)
-
-
-def _evenly(indices: Any) -> Any:
-    """At most `SHOWN` of them, spread over all."""
-    step = max(len(indices) / SHOWN, 1.0)
-    return indices[[int(i * step) for i in range(min(SHOWN, len(indices)))]]
+        real = (
+            _bytes(found, found.train.x0[theirs[evenly(len(theirs), SHOWN)]]) if real_images and len(theirs) else None
+        )
+        yield Shelf(name, _bytes(found, found.synthetic.x0[mine[evenly(len(mine), SHOWN)]]), real)
 
 
 def _bytes(found: Findings, x0: Any) -> NDArray[np.uint8]:
     """Pictures for the page, without the padding that the nets need."""
     from mgdm_cli.report.pictures import to_bytes
 
-    frame = found.prepared.frame
-    top, left = ((net - own) // 2 for net, own in zip(frame.net_size, frame.size, strict=True))
-    return to_bytes(x0[..., top : top + frame.size[0], left : left + frame.size[1]].cpu().float().numpy())
+    return to_bytes(found.prepared.frame.cropped(x0).cpu().float().numpy())
 
 
 def _facts(found: Findings) -> tuple[Facts, ...]:

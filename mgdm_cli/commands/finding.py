@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from mgdm_cli.commands.reading import Source
+    from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
 
@@ -42,20 +43,31 @@ class Training:
         long = (
             "" if self.seen is None else f"-{self.seen}"
         )  # a run of a few images, for a trial, is not the one for good
-        return _cached(prepared, ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip + long)
+        return _cached(
+            prepared.fingerprint, ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip + long
+        )
 
 
-def cached_runs(prepared: Prepared) -> tuple[Path, ...]:
-    """The trained runs of this set in the cache, whatever base they started from."""
+def cached_runs(inputs: str) -> tuple[Path, ...]:
+    """The trained runs in the cache of the set with the fingerprint `inputs`, whatever base they started from."""
     from mgdm_cli.engine.run import is_trained
 
-    usual = _cached(prepared, "")
+    usual = _cached(inputs, "")
     others = sorted(usual.parent.glob(f"{usual.name}-*"))
     return tuple(folder for folder in (usual, *others) if is_trained(folder))
 
 
-def _cached(prepared: Prepared, base: str) -> Path:
-    return cache_folder() / "runs" / (prepared.fingerprint[:16] + base)
+def made_by(plan: Plan) -> Path | None:
+    """The run in the cache that made the images of `plan`."""
+    from mgdm_cli.data.files import sha256_file
+    from mgdm_cli.engine.run import DENOISER
+
+    runs = cached_runs(plan.inputs)
+    return next((run for run in runs if sha256_file(run / DENOISER) == plan.models.denoiser), None)
+
+
+def _cached(inputs: str, ending: str) -> Path:
+    return cache_folder() / "runs" / (inputs[:16] + ending)
 
 
 def found(training: Training, prepared: Prepared) -> RunSettings | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
-from mgdm_cli.commands.finding import cached_runs
+from mgdm_cli.commands.finding import made_by
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,15 +128,14 @@ def _run(prepared: Prepared, plan: Plan | None, model: Path | None) -> tuple[Pat
     from mgdm_cli.data.files import sha256_file
     from mgdm_cli.engine.run import DENOISER, read_settings
 
-    def made_it(run: Path) -> bool:
-        return plan is None or sha256_file(run / DENOISER) == plan.models.denoiser
-
     if model is None:
-        found = None if plan is None else next((run for run in cached_runs(prepared) if made_it(run)), None)
+        found = made_by(plan) if plan is not None and plan.inputs == prepared.fingerprint else None
         return found, "" if found is not None else NO_MODEL
     if read_settings(model).inputs != prepared.fingerprint:
         return None, OTHER_RUN
-    return (model, "") if made_it(model) else (None, NOT_ITS_RUN)
+    if plan is not None and sha256_file(model / DENOISER) != plan.models.denoiser:
+        return None, NOT_ITS_RUN
+    return model, ""
 
 
 def _membership(

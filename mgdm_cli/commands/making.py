@@ -145,10 +145,25 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
         "machine": plan.machine.model_dump(),
         "versions": plan.versions,
         "shard": list(dataset.shard),
-        "seconds": {"training": round(trained, 1), "generation": round(work.seconds, 1), "all": round(seconds, 1)},
+        "seconds": _seconds(dataset, work, trained, seconds),
         "blocks_made_now": work.blocks,
         "exit_code": code,
     }
+
+
+def _seconds(dataset: Dataset, work: Work, trained: float, seconds: float) -> dict[str, float]:
+    """What this process took; where it found everything made, what that took the one before, by its record."""
+    import json
+    from contextlib import suppress
+
+    from mgdm_cli.data.dataset import RECORD
+
+    if not work.blocks and not trained:
+        with suppress(OSError, ValueError, KeyError):
+            before = json.loads((dataset.root / RECORD).read_bytes())
+            if before["plan_sha256"] == dataset.plan.run:
+                return {name: float(value) for name, value in before["seconds"].items()}
+    return {"training": round(trained, 1), "generation": round(work.seconds, 1), "all": round(seconds, 1)}
 
 
 def _means(entries: Any) -> dict[str, float] | None:

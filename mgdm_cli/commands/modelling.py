@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.sizing import Pace
 
 DEFAULT_BUDGET = 1800.0  # seconds, where a person watches
+LISTED = 20  # files that were skipped
 
 
 def prepare(source: Source, *, seed: int) -> Prepared:
     """Scan, split and frame the folder; says what was noticed."""
     from mgdm_cli.data.fitness import refuse_unfit
+    from mgdm_cli.data.labels import shown
     from mgdm_cli.engine import preparing
     from mgdm_cli.errors import BadInput, UsageError
 
@@ -43,6 +45,10 @@ def prepare(source: Source, *, seed: int) -> Prepared:
     found = scanned(source)
     for note in found.notes:
         console.say(note)
+    for refused in found.refused[:LISTED]:
+        console.say(f"skipped: {shown(refused.path)}: {refused.why}")
+    if len(found.refused) > LISTED:
+        console.say(f"... and {len(found.refused) - LISTED} more; mgdm inspect --report FILE.json lists all")
     refuse_unfit(found)
     prepared = preparing.prepare(found, size=options.size_of(source.size), fit_how=source.fit, window=window, seed=seed)
     if not prepared.splits.patients_known and source.require_patient_id:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mgdm_cli.data.dataset import Dataset
+    from mgdm_cli.data.image import Image
     from mgdm_cli.data.manifest import Entry, Rejected
     from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.preparing import Frame, Prepared
@@ -153,50 +154,48 @@ def _shelves(
 
     from mgdm_cli.data.folder import read_pixels
     from mgdm_cli.report.content import Shelf
-    from mgdm_cli.report.pictures import to_bytes
+    from mgdm_cli.report.pictures import evenly, to_bytes
 
     by_class: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_class[entry.label].append(entry)
     shelves = []
     for name in dataset.plan.classes:
-        mine = _evenly(by_class[name])
+        mine = [by_class[name][i] for i in evenly(len(by_class[name]), SHOWN)]
         if not mine:
             continue
-        synthetic = np.stack([_unit(frame, dataset, entry.path) for entry in mine])
+        synthetic = np.stack([_made(frame, dataset, entry.path) for entry in mine])
         real = None
         if prepared is not None:
-            records = _evenly([record for record in prepared.splits.train if record.label == name])
-            tensors = [frame.to_tensor(read_pixels(prepared.scan, record)).numpy() for record in records]
-            real = to_bytes(np.stack(tensors))
+            theirs = [record for record in prepared.splits.train if record.label == name]
+            shown = [read_pixels(prepared.scan, theirs[i]) for i in evenly(len(theirs), SHOWN)]
+            real = to_bytes(np.stack([_unit(frame, image) for image in shown]))
         shelves.append(Shelf(name, to_bytes(synthetic), real))
     return tuple(shelves)
 
 
-def _evenly(things: list[Any]) -> list[Any]:
-    """At most `SHOWN` of them, spread over the whole list."""
-    step = max(len(things) / SHOWN, 1.0)
-    return [things[int(i * step)] for i in range(min(SHOWN, len(things)))]
+def _unit(frame: Frame, image: Image) -> NDArray[np.float32]:
+    """(C, H, W) in [-1, 1], as it is in its file."""
+    found: NDArray[np.float32] = frame.cropped(frame.to_tensor(image)).numpy()
+    return found
 
 
-def _unit(frame: Frame, dataset: Dataset, path: str) -> NDArray[np.float32]:
+def _made(frame: Frame, dataset: Dataset, path: str) -> NDArray[np.float32]:
     from mgdm_cli.data.codecs import codec_of
 
-    found: NDArray[np.float32] = frame.to_tensor(codec_of(frame.form.codec).read(dataset.root / path)).numpy()
-    return found
+    return _unit(frame, codec_of(frame.form.codec).read(dataset.root / path))
 
 
 def _small(dataset: Dataset, path: str) -> NDArray[np.uint8]:
     """A picture kept for the report: (H, W) or (H, W, 3)."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image as Pillow
 
-    with Image.open(dataset.root / path, formats=("PNG",)) as picture:
+    with Pillow.open(dataset.root / path, formats=("PNG",)) as picture:
         return np.asarray(picture.convert("RGB" if picture.mode not in ("L", "1") else "L"), dtype=np.uint8)
 
 
 def _pairs(dataset: Dataset, frame: Frame, entries: tuple[Entry, ...]) -> tuple[Pair, ...]:
-    import numpy as np
 
     from mgdm_cli.data.dataset import picture_path
     from mgdm_cli.report.content import Pair
@@ -208,9 +207,7 @@ def _pairs(dataset: Dataset, frame: Frame, entries: tuple[Entry, ...]) -> tuple[
         path = picture_path(dataset.plan.lots[lot], attempt, f"{entry.id}-before.png")
         if entry.before is None or entry.after is None or not (dataset.root / path).exists():
             continue
-        after = to_bytes(np.asarray(_unit(frame, dataset, entry.path))[None])[0]
-        top, left = ((a - b) // 2 for a, b in zip(frame.net_size, frame.size, strict=True))
-        after = after[top : top + frame.size[0], left : left + frame.size[1]]
+        after = to_bytes(_made(frame, dataset, entry.path)[None])[0]
         found.append(
             Pair(entry.label, _small(dataset, path), after, entry.before.entropy or 0.0, entry.after.entropy or 0.0)
         )

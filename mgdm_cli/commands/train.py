@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.completing import suited_scale
 from mgdm_cli.commands.modelling import Length, foreseen, prepare, train_into
-from mgdm_cli.commands.reading import Source, reads_images, refuse_inside
+from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 
 SAVE_EVERY = "5m"
@@ -32,8 +33,14 @@ def run(
     flip: bool = False,
     save_every: str = SAVE_EVERY,
     dry_run: bool = False,
+    flags: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Train a run in `out`, or continue the one there. Raises NeedsTraining when the budget is too short."""
+    """Train a run in `out`, or continue the one there. Raises NeedsTraining when the budget is too short.
+
+    `flags` go to config.resolved.toml.
+    """
+    from mgdm_cli.config import RESOLVED, resolved_toml
+    from mgdm_cli.data.files import write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.pretraining import read_log
     from mgdm_cli.engine.run import GUIDE, JUDGE, SETTINGS
@@ -58,6 +65,8 @@ def run(
         return Result(document, (line,))
     every = options.seconds_of(save_every) or 0.0
     settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)
+    if flags is not None:
+        write_atomic(out / RESOLVED, resolved_toml(flags).encode())
     suits = suited_scale(out, prepared, settings, where)
     skills = {name: load(out / file)[1]["accuracy"] for name, file in (("guide", GUIDE), ("judge", JUDGE))}
     log = read_log(out)
@@ -87,8 +96,15 @@ def run(
 def command(
     source: Source,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.", rich_help_panel=options.OUTPUT)
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="Folder of the run; as a rule the input folder's name with -run, beside it.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     budget: options.Budget = None,
     seen: options.Seen = None,
     width: options.Width = None,
@@ -107,14 +123,16 @@ def command(
     The same command continues a training that was stopped, and ends with the same weights.
 
     \b
-    mgdm train --data ./fundus -o runs/fundus --budget 30m
+    mgdm train --data ./fundus --budget 30m
     mgdm train --data ./fundus -o runs/fundus --size 64 --patient-regex '(P\\d+)_'
     mgdm train --data ./fundus -o runs/flow --process flow --budget 30m
     """
+    target = beside(source.data, "-run") if out is None else out
+    flags = vars(source) | {name: value for name, value in locals().items() if name not in ("source", "target")}
     finish(
         run(
             source,
-            out=out,
+            out=target,
             budget=budget,
             seen=seen,
             width=width,
@@ -125,5 +143,6 @@ def command(
             flip=flip,
             save_every=save_every,
             dry_run=dry_run,
+            flags=flags,
         )
     )

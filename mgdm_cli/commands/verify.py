@@ -83,18 +83,22 @@ def elsewhere(plan: Plan) -> str:
 
 
 def remake_with(
-    folder: Path, data: Path | None, out: Path, plan: Plan, entries: Sequence[Entry]
+    model: Path | None, data: Path | None, out: Path, plan: Plan, entries: Sequence[Entry]
 ) -> Iterator[tuple[Entry, bytes]]:
-    """Images of `plan` made again by the run in `folder`, from the real images in `data` where they were made from real ones.
+    """Images of `plan` made again by the run `model`, or the one in the cache that made them; `data`: the real images, if from such.
 
-    Raises OtherPlan when that is not the run that made them, or not those images; UsageError when `data` is needed.
+    Raises OtherPlan when that is not the run that made them, or not those images; UsageError when `model` or `data` is needed.
     """
     from dataclasses import replace
 
+    from mgdm_cli.commands.finding import made_by
     from mgdm_cli.engine.generation import remake
     from mgdm_cli.engine.planning import works_of
     from mgdm_cli.engine.run import SIBLINGS, load_parts, read_settings
 
+    folder = model or made_by(plan)
+    if folder is None:
+        raise UsageError("--regenerate: the model that made the images is not in the cache", "Name it with --model RUN")
     device = _device_like(plan.machine)
     settings = read_settings(folder)
     parts, hashes = load_parts(folder, settings, device)
@@ -171,7 +175,10 @@ def command(
         int, typer.Option("--regenerate", min=0, metavar="K", help="Make K images again and compare the bytes.")
     ] = 0,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="RUN", help="The run that made them, for --regenerate.")
+        Path | None,
+        typer.Option(
+            "--model", metavar="RUN", help="The run that made them, for --regenerate, if it is not in the cache."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -186,11 +193,9 @@ def command(
     \b
     mgdm verify ./fundus-synthetic
     mgdm verify ./fundus-synthetic --json
-    mgdm verify ./fundus-synthetic --regenerate 8 --model runs/fundus
+    mgdm verify ./fundus-synthetic --regenerate 8
     """
-    if regenerate and model is None:
-        raise UsageError("--regenerate: needs the model that made the images", "Name it with --model RUN")
     if not regenerate and (model is not None or data is not None):
         flag = "--model" if model is not None else "--data"
         raise UsageError(f"{flag}: is only read for --regenerate", "Say --regenerate K, or leave it out")
-    finish(run(out, regenerate=regenerate, remake=None if model is None else partial(remake_with, model, data)))
+    finish(run(out, regenerate=regenerate, remake=partial(remake_with, model, data) if regenerate else None))

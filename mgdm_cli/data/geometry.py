@@ -55,12 +55,6 @@ def pad_to_multiple(pixels: Floats, multiple: int) -> tuple[Floats, tuple[int, i
     return padded, (top, left)
 
 
-def crop_back(pixels: Floats, at: tuple[int, int], size: tuple[int, int]) -> Floats:
-    """The inverse of `pad_to_multiple`: (C,H',W') -> (C,*size)."""
-    top, left = at
-    return np.ascontiguousarray(pixels[:, top : top + size[0], left : left + size[1]])
-
-
 def resized(form: Form, size: tuple[int, int], how: str = "pad") -> Form:
     """The Form of an image of `form` after `fit`: new size, spacing, and affine with the same patient positions."""
     inner = _inner((form.height, form.width), size, how)

@@ -57,7 +57,7 @@ def notes(
     strange = natural(r.label for r in records if r.label is not None and r.label not in classes)
     if strange:
         found.append("classes without a training image: " + ", ".join(strange))
-    return found + _misnamed(records) + _mixed(records)
+    return found + _misnamed(records) + _mixed(records) + _compressed(records)
 
 
 def _misnamed(records: Sequence[Record]) -> list[str]:
@@ -78,6 +78,18 @@ def _mixed(records: Sequence[Record]) -> list[str]:
     kinds = Counter(f"{r.form.dtype} with {r.form.channels} channel{'s' * (r.form.channels > 1)}" for r in records)
     found = [f"images differ in size ({_table(sizes)}): give --size"] if len(sizes) > 1 else []
     return found + ([f"images differ in depth or channels ({_table(kinds)})"] if len(kinds) > 1 else [])
+
+
+def _compressed(records: Sequence[Record]) -> list[str]:
+    """Where JPEG is mixed with what loses nothing, its blocks may tell the class."""
+    lossy: dict[str | None, list[bool]] = {}
+    for record in records:
+        lossy.setdefault(record.label, []).append(record.form.codec == "jpeg")
+    shares = [sum(own) / len(own) for own in lossy.values()]
+    if not shares or max(shares) == min(shares):
+        return []
+    told = ", ".join(f"{sum(own)} of {len(own)} of {name}" for name, own in lossy.items())
+    return [f"some images are JPEG, not alike in all classes ({told}): traces of compression may be taken for a class"]
 
 
 def _table(counts: Counter[str]) -> str:

@@ -46,7 +46,7 @@ def open_encoder(path: Path, frame: Frame, device: torch.device) -> Encoder:
     net, what = (_script(path, device), "TorchScript") if zipped else (_classifier(path, frame, device), "classifier")
     padded = what == "classifier"
     blank = torch.zeros((2, frame.form.channels, *frame.net_size), device=device)
-    picture = blank if padded else _unpadded(blank, frame)
+    picture = blank if padded else frame.cropped(blank)
     repeat = 1
     try:
         out = _called(net, picture)
@@ -63,7 +63,7 @@ def open_encoder(path: Path, frame: Frame, device: torch.device) -> Encoder:
     def features(x0: Tensor) -> Array:
         parts = []
         for part in torch.split(x0, BATCH):
-            found = _called(net, (part if padded else _unpadded(part, frame)).repeat(1, repeat, 1, 1))
+            found = _called(net, (part if padded else frame.cropped(part)).repeat(1, repeat, 1, 1))
             parts.append(found.double().flatten(2).mean(2) if found.ndim > 2 else found.double())
         return np.asarray(torch.cat(parts).cpu().numpy())
 
@@ -103,12 +103,6 @@ def _classifier(path: Path, frame: Frame, device: torch.device) -> Callable[[Ten
             "Name one of images of the same kind.",
         )
     return lambda x: net.features(x, x.new_full((len(x),), CLEAN))
-
-
-def _unpadded(x0: Tensor, frame: Frame) -> Tensor:
-    """Without the border that mgdm's own nets need."""
-    top, left = ((net - own) // 2 for net, own in zip(frame.net_size, frame.size, strict=True))
-    return x0[..., top : top + frame.size[0], left : left + frame.size[1]]
 
 
 def _refused(path: Path, picture: Tensor, error: RuntimeError) -> BadInput:

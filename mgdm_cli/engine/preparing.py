@@ -13,7 +13,7 @@ from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.files import sha256_hex
 from mgdm_cli.data.fitness import common_form, common_size, require_labels, require_patients
 from mgdm_cli.data.folder import Scan, read_pixels
-from mgdm_cli.data.geometry import How, crop_back, fit, pad_to_multiple, resized
+from mgdm_cli.data.geometry import How, fit, pad_to_multiple, resized
 from mgdm_cli.data.image import Form, Image, Record
 from mgdm_cli.data.intensity import Intensity, fit_intensity
 from mgdm_cli.data.splits import Splits, fingerprint, split
@@ -42,10 +42,14 @@ class Frame:
         unit = self.intensity.to_unit(fit(image.pixels, self.size, self.fit, upsample=upsample))
         return torch.from_numpy(np.ascontiguousarray(pad_to_multiple(unit, MULTIPLE)[0]))
 
+    def cropped(self, x0: torch.Tensor) -> torch.Tensor:
+        """x0 (..., H, W) at `net_size` without the border that the nets need: at `size`."""
+        top, left = ((net - own) // 2 for net, own in zip(self.net_size, self.size, strict=True))
+        return x0[..., top : top + self.size[0], left : left + self.size[1]]
+
     def to_image(self, x0: torch.Tensor) -> Image:
         """x0 (C, H, W) in [-1, 1] at `net_size` -> an image in physical units at `size`."""
-        top, left = ((net - own) // 2 for net, own in zip(self.net_size, self.size, strict=True))
-        unit = crop_back(x0.detach().cpu().float().numpy(), (top, left), self.size)
+        unit = np.ascontiguousarray(self.cropped(x0.detach()).cpu().float().numpy())
         return Image(self.intensity.to_physical(unit).astype(np.float32), self.form)
 
 

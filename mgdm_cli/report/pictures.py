@@ -18,6 +18,12 @@ GAP = 2  # pixels between pictures
 COLUMNS = 6
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of `count` indices, spread over all."""
+    step = max(count / most, 1.0)
+    return [int(i * step) for i in range(min(most, count))]
+
+
 def grid(images: Bytes, *, columns: int = COLUMNS, synthetic: bool = False) -> str:
     """A PNG data URI that shows images (N,H,W) or (N,H,W,3) row by row, with transparent gaps.
 
