@@ -113,17 +113,18 @@ def test_an_arm_is_made_by_the_model_once(
     """
     monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
     tiny_run(tmp_path / "run", Source(folder / "real", patient_regex=PATIENT_REGEX), seen=32)
-    one = Asked.of("dup,synthetic,published", "lenet", 1, 2)
+    one = Asked.of("dup,synthetic,ungated", "lenet", 1, 2)
     whole = task(folder, prepared, tmp_path, one, test=folder / "test", model=tmp_path / "run")
     told = estimate(whole).document
-    assert told["making"]["published"] >= 0
+    assert told["making"]["ungated"] >= 0
     assert told["cells_missing"] == 4
     assert not (tmp_path / "arms").exists()
     found = weigh(whole)
-    assert {row.name: list(row.images.values()) for row in found.rows}["published"] == [2, 8, 12, 12]
+    assert {row.name: list(row.images.values()) for row in found.rows}["ungated"] == [2, 8, 12, 12]
     (made,) = (tmp_path / "arms").iterdir()
     plan = open_plan(made)
-    assert (plan.recipe.guidance, plan.recipe.mode, plan.recipe.filters.label) == ("entropy", "guide", False)
+    assert (plan.recipe.guidance, plan.recipe.mode, plan.recipe.filters.label) == ("uncertainty", "guide", False)
+    assert plan.recipe.filters.copy_alpha is None
     before = tree(made)
     assert weigh(whole) == found
     assert tree(made) == before
