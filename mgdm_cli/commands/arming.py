@@ -136,7 +136,8 @@ class Maker:
         from mgdm_cli.commands.wanted import Wanted
 
         like: dict[str, Any] = {}
-        if (plan := self._plan()) is not None:
+        plan = self._plan()
+        if plan is not None and plan.recipe.depth is None:  # a recipe for real images does not suit noise
             recipe = plan.recipe
             like = {what: getattr(recipe, what) for what in LIKE}
             silent = {

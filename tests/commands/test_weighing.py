@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from mgdm_cli.commands.arming import Maker
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source, alike
+from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
 from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.judging import real_test
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
@@ -136,6 +139,26 @@ def test_an_arm_is_made_by_the_model_once(
     shutil.copytree(tmp_path / "run", usual.with_name(f"{usual.name}-none"))
     unnamed = replace(whole.maker, synthetic=made, model=None, target=tmp_path / "more")
     assert open_plan(unnamed.make("gen", {"grade2": 1})).models.denoiser == plan.models.denoiser
+
+
+def test_an_arm_takes_over_how_a_set_was_made_from_noise_but_not_from_real_images(
+    folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The strength, the sampler and the scale for real images are other ones than those for noise."""
+    maker = task(folder, prepared, tmp_path, asked(folder), test=None).maker
+    recipe = Recipe(
+        process="edm", sampler="ddim", steps=7, knobs={"eta": 0.5}, scale=0.6, scale_between=(0.1, 9.0),
+        guidance="uncertainty", strength=0.4,
+    )  # fmt: skip
+    for depth in (None, 0.7):
+        extra: dict[str, Any] = {} if depth is None else {"depth": depth}
+        plan = SimpleNamespace(recipe=recipe.model_copy(update={"extra": extra}))
+        monkeypatch.setattr(Maker, "_plan", lambda self, plan=plan: plan)
+        found, usual = maker._wanted("guided", {"grade2": 1}), Wanted()
+        if depth is None:
+            usual = replace(usual, sampler="ddim", steps=7, knobs={"eta": 0.5}, strength=0.4, scale=0.6)
+        for what in ("sampler", "steps", "knobs", "strength", "scale"):
+            assert getattr(found, what) == getattr(usual, what), what
 
 
 def test_without_a_model_no_arm_is_made(
