@@ -256,8 +256,10 @@ def picture(works: Works, image: Image, lot: Lot, rank: int) -> bytes:
 
 
 def _accepted_before(works: Works, dataset: Dataset, lot: Lot) -> list[Tensor]:
-    """Details of the lot's images that an earlier run accepted, read back from their files."""
-    found = []
+    """Details of the lot's images that an earlier run accepted, read back from their files; none where twins may be."""
+    found: list[Tensor] = []
+    if not works.gates.blank:
+        return found
     for block in dataset.blocks(lot):
         for entry in block.accepted:
             image = codec_of(works.frame.form.codec).read(dataset.root / entry.path)

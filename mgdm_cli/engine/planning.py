@@ -285,7 +285,10 @@ def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopySc
     if plan.recipe.guidance == "auto" and parts.weak is None:
         raise UsageError("--guidance auto: this run has no weak model beside its own", "Train it again, or use cfg.")
     scorer, calibration = gate if gate else (None, None)
-    gates = Gates(parts.judge, plan.classes, label=plan.recipe.filters.label, scorer=scorer, calibration=calibration)
+    filters = plan.recipe.filters
+    gates = Gates(
+        parts.judge, plan.classes, label=filters.label, blank=filters.blank, scorer=scorer, calibration=calibration
+    )
     return Works(plan, parts, replace(settings.frame, form=plan.form), gates)
 
 
