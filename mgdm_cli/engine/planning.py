@@ -22,17 +22,19 @@ from mgdm_cli.data.manifest import InputRow
 from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Statement, cut
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
+from mgdm_cli.diffusion.process import edm
 from mgdm_cli.diffusion.samplers import MOST, SAMPLERS
 from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
 from . import weights
 from .decoding import GUIDANCE, TERM_OF, TWO_STAGES, UNSTAGED, Parts
+from .deriving import tail
 from .device import describe
 from .gates import Gates
 from .generation import Works
 from .preparing import Prepared, pictures
-from .run import GUIDE, RunSettings
+from .run import GUIDE, RunSettings, process_of
 from .student import SAMPLER
 
 LARGEST = 1000.0  # of a scale, a strength, a knob without a bound of its own: beyond what any is good for, but a number to work with
@@ -106,12 +108,16 @@ def recipe_of(
     depth: float | None = None,
     siblings: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError where `require_recipe` does."""
+    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError where `require_recipe` and `acting` do."""
     require_recipe(
         settings, guidance=guidance, strength=strength, mode=mode, sampler=sampler, scale=scale, knobs=knobs,
         filters=filters, depth=depth,
     )  # fmt: skip
     staged = guidance not in UNSTAGED
+    between = acting(
+        settings, guidance=guidance, strength=strength, mode=mode, steps=steps, scale=scale, between=between,
+        scale_between=scale_between, depth=depth,
+    )  # fmt: skip
     extra: dict[str, JsonValue] = {} if depth is None else {"depth": depth}
     if TERM_OF.get(guidance) in OF_MEMBERS:
         extra["siblings"] = list(siblings)
@@ -158,6 +164,52 @@ def require_recipe(
         )
     if depth is not None:
         _can_derive(guidance, strength, mode, scale, sampler, filters)
+
+
+def acting(
+    settings: RunSettings | None,
+    *,
+    guidance: str,
+    strength: float,
+    mode: str,
+    steps: int,
+    scale: float,
+    between: tuple[float, float],
+    scale_between: tuple[float, float],
+    depth: float | None,
+) -> tuple[float, float]:
+    """The sigmas in which the pull acts: `between`, for a student up to its last level where that lies above.
+
+    Raises UsageError where the pull or the scale would change nothing, as no level of the grid lies in its interval.
+    `settings` is None where the run has still to be trained.
+    """
+    process = edm() if settings is None else process_of(settings)
+    levels = (process.grid(steps) if depth is None else tail(process, steps, depth))[:-1]
+    student = settings is not None and settings.student is not None
+    if depth is None and guidance != "none" and scale != 1 and not _holds(scale_between, levels):
+        raise UsageError(
+            f"--scale {scale:g}: guidance acts at noise levels from {scale_between[0]:g} to {scale_between[1]:g}, "
+            f"and with --steps {steps} none is there",
+            "Use more --steps, or --scale 1.",
+        )
+    at_once = student and steps == 1  # the starting noise is moved then, whatever its level
+    if guidance in UNSTAGED or strength == 0 or mode == "select" or at_once:
+        return between
+    if student:  # it has few levels, and the last of two lies a little above those that the guide learnt
+        between = (between[0], max(between[1], levels[-1]))
+    if not _holds(between, levels):
+        way = "" if depth is None else f" and --depth {depth:g}"
+        hint = "Use more --steps, or --guidance cfg." if depth is None else "Use a larger --depth, or more --steps."
+        raise UsageError(
+            f"--guidance {guidance}: the pull acts at noise levels from {between[0]:g} to {between[1]:g}, "
+            f"and with --steps {steps}{way} none is there",
+            hint,
+        )
+    return between
+
+
+def _holds(between: tuple[float, float], levels: Sequence[float]) -> bool:
+    return any(between[0] <= level <= between[1] for level in levels)
 
 
 def _can_derive(guidance: str, strength: float, mode: str, scale: float, sampler: str, filters: Filters) -> None:
