@@ -28,7 +28,7 @@ from mgdm_cli.nets.zoo import Shape, new_net
 
 from . import warp as warping
 from . import weights
-from .device import bf16, seeded
+from .device import bf16, seeded, step_seed
 from .training import Pictures
 from .warp import WarpSettings
 
@@ -246,10 +246,10 @@ def _fit(model: nn.Module, bench: Bench, arm: Arm, seed: int, settings: CellSett
         rise = min((step + 1) / max(whole // 20, 1), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * rise * (1 + math.cos(math.pi * step / whole)) / 2
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(step_seed(seed, step))
         x0, label = draw(settings.batch, generator)
         x0 = warping.apply(x0, warping.draw(settings.batch, settings.warp, generator).to(device))
-        with seeded(seed * 1_000_003 + step, device), bf16(device):
+        with seeded(step_seed(seed, step), device), bf16(device):
             logits = model(x0.to(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), label)
         optimizer.zero_grad(set_to_none=True)
