@@ -150,7 +150,7 @@ def skill(net: Classifier, data: Pictures, *, draws: int = 2000, seed: int = 0) 
     A bootstrap would be sure of a few pictures that are all seen rightly.
     """
     k = net.settings.classes
-    right = (logits_of(net, data.x0).argmax(-1) == data.label).double().cpu()
+    right = (logits_of(net, data.x0).argmax(-1) == data.label).cpu().double()
     by_class = [right[data.label.cpu() == c] for c in range(k)]
     by_class = [r for r in by_class if len(r)]
     if not by_class:

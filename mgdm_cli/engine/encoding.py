@@ -64,8 +64,9 @@ def open_encoder(path: Path, frame: Frame, device: torch.device) -> Encoder:
         parts = []
         for part in torch.split(x0, BATCH):
             found = _called(net, (part if padded else _unpadded(part, frame)).repeat(1, repeat, 1, 1))
-            parts.append(found.double().flatten(2).mean(2) if found.ndim > 2 else found.double())
-        return np.asarray(torch.cat(parts).cpu().numpy())
+            found = found.cpu().double()  # there is no float64 on MPS
+            parts.append(found.flatten(2).mean(2) if found.ndim > 2 else found)
+        return np.asarray(torch.cat(parts).numpy())
 
     return Encoder(path.name, what, sha256_file(path), features)
 
