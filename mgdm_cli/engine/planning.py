@@ -23,7 +23,7 @@ from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Stat
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
 from mgdm_cli.diffusion.process import edm
-from mgdm_cli.diffusion.samplers import MOST, SAMPLERS
+from mgdm_cli.diffusion.samplers import BOUNDS, SAMPLERS, Bound
 from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
@@ -239,9 +239,9 @@ def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
         if name not in menu:
             hint = f"It has {', '.join(menu)}." if menu else "It has none."
             raise UsageError(f"--knob: {sampler} has no knob {name!r}", hint)
-        most = MOST.get(name, LARGEST)
-        if not 0 <= value <= most:
-            hint = f"Give a number from 0 to {most:g}."
+        bound = BOUNDS.get((sampler, name), Bound(0, LARGEST))
+        if not bound.lo <= value <= bound.hi or (bound.whole and value != int(value)):
+            hint = f"Give a {'whole ' if bound.whole else ''}number from {bound.lo:g} to {bound.hi:g}."
             raise UsageError(f"--knob {name}={value:g}: {sampler} cannot take it", hint)
 
 

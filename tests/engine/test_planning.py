@@ -69,6 +69,28 @@ def test_guidance_that_would_act_at_no_step_is_refused(said: dict[str, Any], tol
 
 
 @pytest.mark.parametrize(
+    ("sampler", "knob", "bad", "good"),
+    [
+        ("unipc", "order", (0.0, 2.5, 4.0, 1000.0), (1.0, 3.0)),
+        ("ddim", "eta", (1.01, 500.0, -0.1), (0.0, 1.0)),
+        ("langevin", "inner", (0.0, 0.5, 2.5, 1e9), (1.0, 8.0)),
+        ("langevin", "step", (0.0, 4.1), (0.4,)),
+        ("pc", "correct", (0.5, 1001.0), (0.0, 2.0)),
+        ("pc", "snr", (1.5,), (0.16,)),
+        ("dpmpp_2m_sde", "eta", (-1.0,), (0.0, 1.5)),
+    ],
+)
+def test_a_knob_that_gives_no_pictures_is_refused(
+    sampler: str, knob: str, bad: tuple[float, ...], good: tuple[float, ...]
+) -> None:
+    for value in bad:
+        with pytest.raises(UsageError, match=f"--knob {knob}=.*: {sampler} cannot take it"):
+            recipe(sampler=sampler, knobs={knob: value})
+    for value in good:
+        assert recipe(sampler=sampler, knobs={knob: value}).knobs == {knob: value}
+
+
+@pytest.mark.parametrize(
     "said",
     [
         {"steps": 3, "scale": 2.5},
