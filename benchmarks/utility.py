@@ -3,8 +3,8 @@
     python -m benchmarks.utility --data ../shared/data/busi_128 --size 64 --budget 30m --n 300 --out /tmp/busi-utility
 
 One model makes the same plan in several ways: plain (`gen`), by seed selection (`select`), by the two-stage uncertainty guidance
-(`guided`) and by the published recipe (`published`: the entropy of the noisy picture, one classifier, no filter). With `--student` a
-student of the model makes it too, plain (`student`) and guided (`student-guided`). Then `mgdm evaluate --arms` trains the nets on real
+(`guided`) and by the same without the label and copy gates (`ungated`). With `--student` a student of the model makes it too, plain
+(`student`) and guided (`student-guided`). Then `mgdm evaluate --arms` trains the nets on real
 images with a balanced sampler (`real`), with duplicates (`dup`), with classical augmentation (`classical`) and with each of these, at
 equal steps and equal numbers of images, and tests on real images that no model, guide, filter or calibration saw: the set's own test
 split, or a fifth of the patients that is set aside first.

@@ -27,13 +27,13 @@ MADE: dict[str, dict[str, Any]] = {
     "gen": {"guidance": "cfg"},
     "select": {"guidance": "uncertainty", "mode": "select"},
     "guided": {"guidance": "uncertainty"},
-    "published": {"guidance": "entropy", "on": "x", "filters": False},
+    "ungated": {"guidance": "uncertainty", "filters": False},
 }
 WHAT = {
     "gen": "real images and plain synthetic ones, not disturbed",
     "select": "real images and the hardest of several seeds that hold their label",
     "guided": "real images and synthetic ones, disturbed towards what the guide is unsure of",
-    "published": "real images and synthetic ones by the published recipe: entropy of the noisy picture, no gates",
+    "ungated": "real images and synthetic ones, disturbed as by guided, without the label and copy gates",
 }
 LIKE = (
     "sampler",
@@ -134,7 +134,8 @@ class Maker:
         from mgdm_cli.commands.wanted import Wanted
 
         like: dict[str, Any] = {}
-        if (plan := self._plan()) is not None:
+        plan = self._plan()
+        if plan is not None and plan.recipe.depth is None:  # a recipe for real images does not suit noise
             recipe = plan.recipe
             like = {what: getattr(recipe, what) for what in LIKE}
             silent = {

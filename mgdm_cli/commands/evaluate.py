@@ -188,7 +188,7 @@ def command(
             "--arms",
             metavar="LIST",
             help="Also ask what images are worth: real, dup, classical, synthetic, NAME=FOLDER; made now by the model: "
-            "gen, select, guided, published.",
+            "gen, select, guided, ungated.",
             rich_help_panel=UTILITY,
         ),
     ] = None,
@@ -242,8 +242,8 @@ def command(
     With --arms classifiers are trained on the real images alone, with duplicates, with classical augmentation and with
     synthetic images, alike in all else, and tested on real images that nothing was learnt from. The synthetic ones are
     those of --synthetic, of other folders, or made now, as many of each class, by the model (--model, else the cache):
-    gen plain, select the hardest of several seeds, guided as augment does, published as the paper's code does. All is
-    kept; the same command continues. Exit code 5 when --budget ended before the last training.
+    gen plain, select the hardest of several seeds, guided as augment does, ungated as guided but without the label
+    and copy gates. All is kept; the same command continues. Exit code 5 when --budget ended before the last training.
     Exit code 3 when more images are near copies (of the whole or of a part) than chance explains, or the model knows
     training images better than held-out ones.
 

@@ -15,7 +15,7 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER, SCALE
 from mgdm_cli.console import Result, finish
-from mgdm_cli.errors import UsageError
+from mgdm_cli.errors import PARTIAL, UsageError
 
 STEPS = 18
 
@@ -81,7 +81,7 @@ def run(
         scale_between=suits.between,
         knobs=dict(drawn.knobs),
         temperature=None,
-        filters=Filters(label=False),
+        filters=Filters(label=False, blank=False),
     )
     parts, hashes = load_parts(folder, settings, where)
     size = block or default_block(where)
@@ -116,9 +116,11 @@ def run(
     with reserve(out) as lock, Dataset.open(out, plan, lock=lock) as dataset:
         work = carry_out(works, dataset)
         dataset.finish()
-        document = summary(dataset, work, trained=0.0, seconds=time.monotonic() - started, code=0)
+        code = PARTIAL if dataset.short() else 0
+        document = summary(dataset, work, trained=0.0, seconds=time.monotonic() - started, code=code)
         write_records(dataset, document, flags or {})
-    return Result(document, (f"{document['images']} images in {console.clock_text(work.seconds)}: {out}",))
+        lines = [f"class {name}: {missing} images short" for name, missing in dataset.short().items()]
+    return Result(document, (*lines, f"{document['images']} images in {console.clock_text(work.seconds)}: {out}"), code)
 
 
 def command(
@@ -142,6 +144,8 @@ def command(
     dry_run: options.DryRun = False,
 ) -> None:
     """Plain class-conditional images from a trained run or a student, without gates: to look at a model.
+
+    Whatever it makes is written, blank images and twins too.
 
     \b
     mgdm sample runs/fundus --labels normal=16,glaucoma=16 -o samples

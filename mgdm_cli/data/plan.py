@@ -100,7 +100,7 @@ class Filters(Frozen):
     """What an image must pass. None or False is off."""
 
     label: bool = True
-    blank: bool = True
+    blank: bool = True  # also for pictures at the ends of their range, and for twins
     copy_alpha: float | None = None
     copy_threshold: float | None = None
 

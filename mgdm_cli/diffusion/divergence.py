@@ -54,11 +54,6 @@ def weights_of(h: Function, r: Tensor, mean: Tensor) -> Tensor:
     return found / found.mean().clamp_min(LEAST_MEAN)
 
 
-def effective_share(weight: Tensor) -> float:
-    """(sum w)^2 / (n sum w^2): the share of the batch that the weights leave; 1 for rkl, near 1 / n when one image has it all."""
-    return float(weight.sum().square() / (len(weight) * weight.square().sum()).clamp_min(1e-12))
-
-
 def target(x: Tensor, real: Tensor, fake: Tensor, weight: Tensor) -> Tensor:
     """Where x should have been: x + weight (real - fake) / mean|x - real| (Yin et al. 2024, equation 8); a constant.
 

@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class Noise:
-    """A stream of unit noise for each of `seeds`; row i depends on seeds[i] alone, whatever its neighbours or the device."""
+    """A stream of unit noise for each of `seeds`; row i depends on seeds[i] alone, whatever its neighbours or the device.
+
+    torch's CPU generator takes the low 32 bits of a seed: two seeds that are alike in those give the same noise.
+    """
 
     def __init__(self, seeds: Sequence[int], shape: tuple[int, int, int], device: torch.device) -> None:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]

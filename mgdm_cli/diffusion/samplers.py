@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +104,23 @@ def _sum(weights: list[float], terms: list[Tensor]) -> Tensor:
     return total
 
 
-MOST = {"step": 4.0}  # of a knob: after a longer Langevin step no noise gives x its spread back
+class Bound(NamedTuple):
+    """What a knob may be: from `lo` to `hi`, and a whole number if `whole`."""
+
+    lo: float
+    hi: float
+    whole: bool = False
+
+
+COUNT = 1000  # more of anything is beyond use
+BOUNDS: dict[tuple[str, str], Bound] = {  # of those that give pictures in these bounds alone
+    ("ddim", "eta"): Bound(0, 1),  # the posterior has no more noise
+    ("unipc", "order"): Bound(1, 3, True),  # the paper's; beyond, what is extrapolated grows without end
+    ("langevin", "inner"): Bound(1, COUNT, True),
+    ("langevin", "step"): Bound(0.001, 4),  # after a longer one no noise gives x its spread back
+    ("pc", "snr"): Bound(0, 1),  # from there on the steps add more noise than they take
+    ("pc", "correct"): Bound(0, COUNT, True),
+}
 
 SAMPLERS: dict[str, Sampler] = {
     "euler": euler,

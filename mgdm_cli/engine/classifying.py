@@ -17,7 +17,7 @@ from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
 from . import warp as warping
 from . import weights
-from .device import bf16, computes_in_bf16, seeded
+from .device import bf16, computes_in_bf16, seeded, step_seed
 from .training import Pictures, Tick
 
 CLEAN = 0.01  # the noise level at which a finished image is judged
@@ -88,14 +88,14 @@ def _classifier_loss(
     warp: warping.WarpSettings,
     step: int,
 ) -> Tensor:
-    generator, device = torch.Generator().manual_seed(settings.seed * 1_000_003 + step), data.x0.device
+    generator, device = torch.Generator().manual_seed(step_seed(settings.seed, step)), data.x0.device
     pick = torch.multinomial(draw_from, settings.batch, replacement=True, generator=generator).to(device)
     x0 = warping.apply(data.x0[pick], warping.draw(settings.batch, warp, generator).to(device))
     x0 = exposed(x0, settings.exposure * torch.randn(3, settings.batch, 1, 1, 1, generator=generator).to(device))
     sigma = sigmas(settings.batch, settings.between, generator).to(device)
     eps = torch.randn(x0.shape, generator=generator).to(device)
     net.train()
-    with seeded(settings.seed * 1_000_003 + step, device), bf16(device):
+    with seeded(step_seed(settings.seed, step), device), bf16(device):
         logits = net(
             x0 + sigma[:, None, None, None] * eps,
             sigma if settings.told else torch.full_like(sigma, settings.between[0]),
@@ -150,7 +150,7 @@ def skill(net: Classifier, data: Pictures, *, draws: int = 2000, seed: int = 0) 
     A bootstrap would be sure of a few pictures that are all seen rightly.
     """
     k = net.settings.classes
-    right = (logits_of(net, data.x0).argmax(-1) == data.label).double().cpu()
+    right = (logits_of(net, data.x0).argmax(-1) == data.label).cpu().double()
     by_class = [right[data.label.cpu() == c] for c in range(k)]
     by_class = [r for r in by_class if len(r)]
     if not by_class:

@@ -46,6 +46,7 @@ GUIDANCE = (*UNSTAGED, *TERM_OF)
 MEMBERS = 3  # of the ensemble that disagreement is taken from: the guide and its siblings
 PREVIEW_STEPS = 7
 CAP = 0.95  # quantile of hardness above which a preview is taken for an artefact
+LEAST_CAPPED = 21  # previews of which there is such a quantile
 LATENTS = 0x1A7E47  # sets the stream of an image's latents apart from that of its noise
 CLIMB, REACH = 3, 0.5  # steps on the starting noise of a one-step student, and their length for a strength of 1
 
@@ -332,15 +333,26 @@ def _select(parts: Parts, recipe: Recipe, label: Tensor, where: tuple[int, int, 
         seeds.append(mine)
         hardness.append(_measured(parts, name, preview, label))
         kept.append(logits_of(parts.judge, preview).argmax(-1) == label)
-    hard, keeps = torch.stack(hardness), torch.stack(kept)
-    allowed = keeps & (hard <= torch.quantile(hard.flatten().float(), CAP))
-    best = torch.where(allowed, hard, hard - 1e6).argmax(0).tolist()
+    best = _hardest(torch.stack(hardness).float(), torch.stack(kept))
     chosen = tuple(seeds[k][row] for row, k in enumerate(best))
     if whole:
         after = torch.stack([previews[k][row] for row, k in enumerate(best)])
     else:
         after = _decode(parts, recipe, _plain(parts, recipe, label, chosen, count), chosen)
     return Candidates(chosen, after, previews[0], count)
+
+
+def _hardest(hard: Tensor, keeps: Tensor) -> list[int]:
+    """For each of B rows the best of K previews, hard and keeps (K, B): that keeps its label, is no artefact, is the hardest.
+
+    Of few previews the quantile would be at the hardest one, or beside it, whatever it shows: none is taken for an artefact there.
+    """
+    cap = float(torch.quantile(hard.flatten(), CAP)) if hard.numel() >= LEAST_CAPPED else math.inf
+    ranks = [
+        [(kept, value <= cap, value) for kept, value in zip(*row, strict=True)]
+        for row in zip(keeps.T.tolist(), hard.T.tolist(), strict=True)
+    ]
+    return [max(range(len(row)), key=row.__getitem__) for row in ranks]
 
 
 def measures(parts: Parts, x0: Tensor, class_index: int, guidance: str) -> list[dict[str, float]]:

@@ -39,6 +39,11 @@ def bf16(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=computes_in_bf16(device))
 
 
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one step of a training, of those that torch takes: below 2**64. Whatever the seed, its steps differ."""
+    return (seed * 1_000_003 + step) % 2**64
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Dropout can only draw from the global generator: seed it here, and give it back as it was."""

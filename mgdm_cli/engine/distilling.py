@@ -18,6 +18,7 @@ from mgdm_cli.errors import NeedsTraining
 from mgdm_cli.nets.critic import Critic, CriticSettings, Head
 
 from . import weights
+from .device import step_seed
 from .lessons import ALONE, BINS, Batch, Learner, State, Teacher, pool_for, take
 from .preparing import Prepared, pictures
 from .pretraining import Event, forget_checkpoints, kept
@@ -102,7 +103,7 @@ def lessons(
 
 def _batch(data: Pictures, draw_from: torch.Tensor, settings: RunSettings, step: int) -> Batch:
     student = _student(settings)
-    generator = torch.Generator().manual_seed(student.seed * 1_000_003 + step)
+    generator = torch.Generator().manual_seed(step_seed(student.seed, step))
     x0, label, told = drawn(data, draw_from, student.batch, settings.warp, generator)
     return Batch(x0, Cond(label, told), generator)
 

@@ -64,10 +64,17 @@ def open_encoder(path: Path, frame: Frame, device: torch.device) -> Encoder:
         parts = []
         for part in torch.split(x0, BATCH):
             found = _called(net, (part if padded else frame.cropped(part)).repeat(1, repeat, 1, 1))
-            parts.append(found.double().flatten(2).mean(2) if found.ndim > 2 else found.double())
-        return np.asarray(torch.cat(parts).cpu().numpy())
+            parts.append(_pooled(found.cpu().double()))  # there is no float64 on MPS
+        return np.asarray(torch.cat(parts).numpy())
 
     return Encoder(path.name, what, sha256_file(path), features)
+
+
+def _pooled(found: Tensor) -> Tensor:
+    """(B, F) the mean over what is no feature: over the places of maps (B, F, H, W), over the tokens of (B, T, F)."""
+    if found.ndim == 2:
+        return found
+    return found.mean(1) if found.ndim == 3 else found.flatten(2).mean(2)
 
 
 def _called(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -32,7 +32,10 @@ class Verdict:
 
 
 class Gates:
-    """The gates of one run: a judge that the guide never met, the copy score, and the pictures' own range."""
+    """The gates of one run: a judge that the guide never met, the copy score, and the pictures' own range.
+
+    `label`: candidates that lost their class are rejected; `blank`: those that show nothing, or the same as another of their lot.
+    """
 
     def __init__(
         self,
@@ -40,16 +43,17 @@ class Gates:
         classes: Sequence[str],
         *,
         label: bool,
+        blank: bool,
         scorer: CopyScorer | None,
         calibration: Calibration | None,
     ) -> None:
-        self.judge, self.classes, self.label = judge, tuple(classes), label
+        self.judge, self.classes, self.label, self.blank = judge, tuple(classes), label, blank
         self.scorer, self.calibration = scorer, calibration
 
     def check(
         self, x0: Tensor, class_index: int, earlier: list[Tensor], hopeless: Collection[int] = ()
     ) -> list[Verdict]:
-        """Verdicts on x0 (B, C, H, W) in order; details of accepted ones are added to `earlier` (those of the same lot).
+        """Verdicts on x0 (B, C, H, W) in order; details of accepted ones are added to `earlier` (those of the same lot), for `blank`.
 
         Rows in `hopeless` had lost their label before the disturbance, and were not disturbed.
         """
@@ -58,16 +62,16 @@ class Gates:
         shares = (
             percentile(self.calibration.scores, scores) if scores is not None and self.calibration is not None else None
         )
-        fine = detail(x0)
+        fine = detail(x0) if self.blank else None
         verdicts = []
         for row in range(len(x0)):
             kept = found[row] == class_index
             if row in hopeless:
                 kept = False
             reason, why = self._reason(x0[row], kept, found[row], scores[row : row + 1] if scores is not None else None)
-            if reason is None and any(float(fine[row] @ other) > TWIN for other in earlier):
+            if fine is not None and reason is None and any(float(fine[row] @ other) > TWIN for other in earlier):
                 reason, why = "twin", "the same picture as another of its lot"
-            if reason is None:
+            if fine is not None and reason is None:
                 earlier.append(fine[row])
             score = None if scores is None else round(float(scores[row]), 6)
             share = None if shares is None else round(float(shares[row]), 6)
@@ -75,9 +79,9 @@ class Gates:
         return verdicts
 
     def _reason(self, x0: Tensor, kept: bool, found: int, score: NDArray[np.float64] | None) -> tuple[str | None, str]:
-        if float(x0.std()) < FLAT:
+        if self.blank and float(x0.std()) < FLAT:
             return "blank", "no contrast"
-        ends = float((x0.abs() > 0.999).float().mean())
+        ends = float((x0.abs() > 0.999).float().mean()) if self.blank else 0.0
         if ends > CLIPPED:
             return "out-of-range", f"{ends:.0%} of the pixels lie at the ends of the range"
         if self.label and not kept:

@@ -50,9 +50,11 @@ def carry_out(works: Works, dataset: Dataset) -> Iterator[Made]:
     with ThreadPoolExecutor(1) as disk:  # left in any way, it waits for the write that has begun
         writing: Future[Made] | None = None
         for lot in dataset.lots:
+            attempt, have, last = len(dataset.blocks(lot)), dataset.accepted(lot), works.plan.max_attempts
+            if have >= lot.quota or attempt >= last:
+                continue  # before its images are read back, which in a large set takes long
             earlier = _accepted_before(works, dataset, lot)
-            attempt, have = len(dataset.blocks(lot)), dataset.accepted(lot)
-            while have < lot.quota and attempt < works.plan.max_attempts:
+            while have < lot.quota and attempt < last:
                 block = _judged(works, lot, attempt, earlier)
                 files: dict[str, bytes] = {}
                 accepted, rejected = _rows(works, block, files, first=have, room=lot.quota - have)
@@ -256,8 +258,10 @@ def picture(works: Works, image: Image, lot: Lot, rank: int) -> bytes:
 
 
 def _accepted_before(works: Works, dataset: Dataset, lot: Lot) -> list[Tensor]:
-    """Details of the lot's images that an earlier run accepted, read back from their files."""
-    found = []
+    """Details of the lot's images that an earlier run accepted, read back from their files; none where twins may be."""
+    found: list[Tensor] = []
+    if not works.gates.blank:
+        return found
     for block in dataset.blocks(lot):
         for entry in block.accepted:
             image = codec_of(works.frame.form.codec).read(dataset.root / entry.path)

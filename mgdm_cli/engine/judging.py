@@ -85,7 +85,7 @@ def features_of(net: Classifier, x0: Tensor, *, batch: int = 64) -> Array:
     net.eval()
     with torch.no_grad():
         parts = [net.features(part, part.new_full((len(part),), CLEAN)) for part in torch.split(x0, batch)]
-    return np.asarray(torch.cat(parts).double().cpu().numpy())
+    return np.asarray(torch.cat(parts).cpu().double().numpy())
 
 
 def unseen(found: Judges, prepared: Prepared) -> tuple[Record, ...]:
@@ -188,7 +188,7 @@ def pictures_of(found: Scan, records: Sequence[Record], prepared: Prepared, devi
 
 
 def _logits(net: Classifier, x0: Tensor) -> Array:
-    return np.asarray(logits_of(net, x0).double().cpu().numpy())
+    return np.asarray(logits_of(net, x0).cpu().double().numpy())
 
 
 def _labels(data: Pictures) -> Labels:

@@ -176,7 +176,7 @@ def paths_lesson(state: State, batch: Batch, teacher: Teacher, settings: Student
 
 
 def ended(teacher: Teacher, noise: Tensor, cond: Cond) -> Tensor:
-    """The pictures that the guided teacher makes of this unit noise, as `augment` lets it by default."""
+    """The pictures that the guided teacher makes of this unit noise (B, C, H, W) without drawing any more: one noise has one end."""
     grid = teacher.model.process.grid(TEACHER_STEPS)
     *_, x = dpmpp_2m(
         lambda x, sigma: teacher.answer(x, x.new_full((len(x),), sigma), cond),

@@ -38,7 +38,7 @@ def losses(model: Model, data: Pictures, *, batch: int = 32) -> Iterator[int | N
                 with torch.no_grad(), bf16(x0.device):
                     level = x0.new_full((len(x0),), sigma)
                     found = denoising_loss(model, x0, level, eps.expand_as(x0), Cond(data.label[to]))
-                total[to] += found.double().cpu()
+                total[to] += found.cpu().double()
                 done += len(x0)
                 yield done
     yield np.asarray((total / (len(SIGMAS) * NOISES)).numpy())

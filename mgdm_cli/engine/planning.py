@@ -22,17 +22,19 @@ from mgdm_cli.data.manifest import InputRow
 from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Statement, cut
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
-from mgdm_cli.diffusion.samplers import MOST, SAMPLERS
+from mgdm_cli.diffusion.process import edm
+from mgdm_cli.diffusion.samplers import BOUNDS, SAMPLERS, Bound
 from mgdm_cli.errors import BadInput, GateFailed, UsageError
 from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 
 from . import weights
 from .decoding import GUIDANCE, TERM_OF, TWO_STAGES, UNSTAGED, Parts
+from .deriving import tail
 from .device import describe
 from .gates import Gates
 from .generation import Works
 from .preparing import Prepared, pictures
-from .run import GUIDE, RunSettings
+from .run import GUIDE, RunSettings, process_of
 from .student import SAMPLER
 
 LARGEST = 1000.0  # of a scale, a strength, a knob without a bound of its own: beyond what any is good for, but a number to work with
@@ -106,12 +108,16 @@ def recipe_of(
     depth: float | None = None,
     siblings: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError where `require_recipe` does."""
+    """The recipe in these words; `siblings` are the hashes of the guide's. Raises UsageError where `require_recipe` and `acting` do."""
     require_recipe(
         settings, guidance=guidance, strength=strength, mode=mode, sampler=sampler, scale=scale, knobs=knobs,
         filters=filters, depth=depth,
     )  # fmt: skip
     staged = guidance not in UNSTAGED
+    between = acting(
+        settings, guidance=guidance, strength=strength, mode=mode, steps=steps, scale=scale, between=between,
+        scale_between=scale_between, depth=depth,
+    )  # fmt: skip
     extra: dict[str, JsonValue] = {} if depth is None else {"depth": depth}
     if TERM_OF.get(guidance) in OF_MEMBERS:
         extra["siblings"] = list(siblings)
@@ -160,6 +166,52 @@ def require_recipe(
         _can_derive(guidance, strength, mode, scale, sampler, filters)
 
 
+def acting(
+    settings: RunSettings | None,
+    *,
+    guidance: str,
+    strength: float,
+    mode: str,
+    steps: int,
+    scale: float,
+    between: tuple[float, float],
+    scale_between: tuple[float, float],
+    depth: float | None,
+) -> tuple[float, float]:
+    """The sigmas in which the pull acts: `between`, for a student up to its last level where that lies above.
+
+    Raises UsageError where the pull or the scale would change nothing, as no level of the grid lies in its interval.
+    `settings` is None where the run has still to be trained.
+    """
+    process = edm() if settings is None else process_of(settings)
+    levels = (process.grid(steps) if depth is None else tail(process, steps, depth))[:-1]
+    student = settings is not None and settings.student is not None
+    if depth is None and guidance != "none" and scale != 1 and not _holds(scale_between, levels):
+        raise UsageError(
+            f"--scale {scale:g}: guidance acts at noise levels from {scale_between[0]:g} to {scale_between[1]:g}, "
+            f"and with --steps {steps} none is there",
+            "Use more --steps, or --scale 1.",
+        )
+    at_once = student and steps == 1  # the starting noise is moved then, whatever its level
+    if guidance in UNSTAGED or strength == 0 or mode == "select" or at_once:
+        return between
+    if student:  # it has few levels, and the last of two lies a little above those that the guide learnt
+        between = (between[0], max(between[1], levels[-1]))
+    if not _holds(between, levels):
+        way = "" if depth is None else f" and --depth {depth:g}"
+        hint = "Use more --steps, or --guidance cfg." if depth is None else "Use a larger --depth, or more --steps."
+        raise UsageError(
+            f"--guidance {guidance}: the pull acts at noise levels from {between[0]:g} to {between[1]:g}, "
+            f"and with --steps {steps}{way} none is there",
+            hint,
+        )
+    return between
+
+
+def _holds(between: tuple[float, float], levels: Sequence[float]) -> bool:
+    return any(between[0] <= level <= between[1] for level in levels)
+
+
 def _can_derive(guidance: str, strength: float, mode: str, scale: float, sampler: str, filters: Filters) -> None:
     """Raises UsageError for what does not go with images made from real ones."""
     if guidance in UNSTAGED or strength == 0:
@@ -187,9 +239,9 @@ def _known_knobs(sampler: str, knobs: dict[str, float]) -> None:
         if name not in menu:
             hint = f"It has {', '.join(menu)}." if menu else "It has none."
             raise UsageError(f"--knob: {sampler} has no knob {name!r}", hint)
-        most = MOST.get(name, LARGEST)
-        if not 0 <= value <= most:
-            hint = f"Give a number from 0 to {most:g}."
+        bound = BOUNDS.get((sampler, name), Bound(0, LARGEST))
+        if not bound.lo <= value <= bound.hi or (bound.whole and value != int(value)):
+            hint = f"Give a {'whole ' if bound.whole else ''}number from {bound.lo:g} to {bound.hi:g}."
             raise UsageError(f"--knob {name}={value:g}: {sampler} cannot take it", hint)
 
 
@@ -286,7 +338,10 @@ def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopySc
     if plan.recipe.guidance == "auto" and parts.weak is None:
         raise UsageError("--guidance auto: this run has no weak model beside its own", "Train it again, or use cfg.")
     scorer, calibration = gate if gate else (None, None)
-    gates = Gates(parts.judge, plan.classes, label=plan.recipe.filters.label, scorer=scorer, calibration=calibration)
+    filters = plan.recipe.filters
+    gates = Gates(
+        parts.judge, plan.classes, label=filters.label, blank=filters.blank, scorer=scorer, calibration=calibration
+    )
     return Works(plan, parts, replace(settings.frame, form=plan.form), gates)
 
 

@@ -23,7 +23,7 @@ from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.types import NULL, WARPED_FROM, Cond
 
 from . import warp as warping
-from .device import bf16, computes_in_bf16, seeded
+from .device import bf16, computes_in_bf16, seeded, step_seed
 
 TICK = 10  # steps between two looks at a training
 
@@ -237,7 +237,7 @@ def _one_step(
     state: TrainState, data: Pictures, weights: Tensor, settings: TrainSettings, warp: warping.WarpSettings
 ) -> Tensor:
     model, device = state.model, data.x0.device
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
+    generator = torch.Generator().manual_seed(step_seed(settings.seed, state.step))
     pick, how = picked(weights, settings.batch, generator), warping.draw(settings.batch, warp, generator)
     sigma = model.process.draw(settings.batch, generator)
     eps = torch.randn(settings.batch, *data.x0.shape[1:], generator=generator)
@@ -251,7 +251,7 @@ def _one_step(
     for group in state.optimizer.param_groups:
         group["lr"] = rate_at(state.step, settings.steps, settings.rate, settings.warm_up)
     model.train()
-    with seeded(settings.seed * 1_000_003 + state.step, device), bf16(device):
+    with seeded(step_seed(settings.seed, state.step), device), bf16(device):
         loss = denoising_loss(model, x0, sigma.to(device), eps.to(device), Cond(label, told)).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]

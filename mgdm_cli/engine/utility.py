@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mgdm_cli.errors import BadInput
+from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.metrics.labels import softmax
-from mgdm_cli.nets.zoo import Shape, new_net
+from mgdm_cli.nets.zoo import Shape, new_net, try_net
 
 from . import warp as warping
 from . import weights
-from .device import bf16, seeded
+from .device import bf16, seeded, step_seed
 from .training import Pictures
 from .warp import WarpSettings
 
@@ -211,6 +212,7 @@ def trained(bench: Bench, arm: Arm, net: str, seed: int, settings: CellSettings)
 
 def seconds_per_step(bench: Bench, net: str, settings: CellSettings, *, steps: int = 4) -> float:
     """Measured on a few true steps after one that warms up."""
+    require_nets((net,), bench.shape)
     model = _net(net, bench.shape, 0).to(bench.real.x0.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     short = replace(settings, steps=steps + 1)
     _fit(model, bench, Arm("real", None), 0, short, 1)
@@ -226,14 +228,33 @@ def digest(data: Pictures) -> str:
     return found.hexdigest()
 
 
+def require_nets(names: Iterable[str], shape: Shape) -> None:
+    """Raises UsageError for a net that does not take images of this shape, and BadInput where MONAI is missing."""
+    for name in names:
+        try:
+            try_net(name, shape)
+        except ImportError as error:
+            raise _lacking(name, error) from error
+        except (RuntimeError, ValueError) as error:
+            height, width = shape.size
+            raise UsageError(
+                f"--nets {name}: this net does not take images of {width} x {height} pixels",
+                "Leave it out of --nets, or give a larger --size.",
+            ) from error
+
+
 def _net(name: str, shape: Shape, seed: int) -> nn.Module:
     try:
         return new_net(name, shape, seed=seed)
     except ImportError as error:
-        raise BadInput(
-            f"net {name}: needs MONAI, which is not installed whole ({error.name or 'import failed'})",
-            "Install mgdm with its extra monai, or choose --nets small.",
-        ) from error
+        raise _lacking(name, error) from error
+
+
+def _lacking(name: str, error: ImportError) -> BadInput:
+    return BadInput(
+        f"net {name}: needs MONAI, which is not installed whole ({error.name or 'import failed'})",
+        "Install mgdm with its extra monai, or choose --nets small.",
+    )
 
 
 def _fit(model: nn.Module, bench: Bench, arm: Arm, seed: int, settings: CellSettings, steps: int) -> None:
@@ -246,10 +267,10 @@ def _fit(model: nn.Module, bench: Bench, arm: Arm, seed: int, settings: CellSett
         rise = min((step + 1) / max(whole // 20, 1), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * rise * (1 + math.cos(math.pi * step / whole)) / 2
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(step_seed(seed, step))
         x0, label = draw(settings.batch, generator)
         x0 = warping.apply(x0, warping.draw(settings.batch, settings.warp, generator).to(device))
-        with seeded(seed * 1_000_003 + step, device), bf16(device):
+        with seeded(step_seed(seed, step), device), bf16(device):
             logits = model(x0.to(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), label)
         optimizer.zero_grad(set_to_none=True)

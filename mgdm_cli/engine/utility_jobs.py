@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from .utility import Cell, Progress, Table, compute
+from .utility import Cell, Progress, Table, compute, require_nets
 
 Missing = list[tuple[Cell, Path]]
 GoOn = Callable[[float], bool]
@@ -22,10 +22,11 @@ def run_cells(table: Table, *, jobs: int = 1, go_on: GoOn = lambda longest: True
     """Compute the cells that are not there yet, by up to `jobs` processes (on a CPU; on a GPU one after the other).
 
     Those that are there are told first, the others as they are done. Before each, `go_on(seconds of the longest so far)`
-    is asked.
+    is asked. Raises UsageError before the first where a net does not take the images.
     """
     paths = table.paths()
     there = [cell for cell, path in paths.items() if path.is_file()]
+    require_nets(dict.fromkeys(cell.net for cell, path in paths.items() if not path.is_file()), table.bench.shape)
     for done, cell in enumerate(there, start=1):
         yield Progress(cell, done, len(paths), 0.0)
     missing = [(cell, path) for cell, path in paths.items() if cell not in set(there)]

@@ -28,6 +28,11 @@ class Shape:
         longer = max(self.size)
         return 1 if longer < 56 else 2 if longer < 112 else 4
 
+    @property
+    def patch(self) -> int:
+        """Side of a patch of transformers: an eighth of the longer side, and no more than the shorter one."""
+        return max(min(max(self.size) // 8, *self.size), 1)
+
 
 def _conv(into: int, out: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
@@ -150,11 +155,11 @@ def mobilenet(s: Shape) -> nn.Module:
 
 
 class VisionTransformer(nn.Module):
-    """Dosovitskiy et al. 2021 in small: 8 x 8 patches of the image, mean of the tokens for a head."""
+    """Dosovitskiy et al. 2021 in small: 8 x 8 patches of the image, fewer of a long one, mean of the tokens for a head."""
 
     def __init__(self, s: Shape, width: int = 96, depth: int = 4, heads: int = 4) -> None:
         super().__init__()
-        patch = max(max(s.size) // 8, 1)
+        patch = s.patch
         self.fold = nn.Conv2d(s.channels, width, patch, stride=patch)
         tokens = (s.size[0] // patch) * (s.size[1] // patch)
         self.place = nn.Parameter(0.02 * torch.randn(1, tokens, width))
@@ -199,7 +204,7 @@ def _monai(name: str) -> Callable[[Shape], nn.Module]:
                 "EfficientNetBN", name, spatial_dims=2, in_channels=s.channels, num_classes=s.classes, pretrained=False
             )
         if name == "ViT":
-            patch = max(max(s.size) // 8, 1)
+            patch = s.patch
             return _First(
                 _made(
                     name, s.channels, s.size, (patch, patch), hidden_size=192, mlp_dim=384, num_layers=6, num_heads=6,
@@ -245,6 +250,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "small": tuple(SMALL),
     "ten": (*LARGE, "wrn", "mobilenet"),
 }
+
+
+def try_net(name: str, shape: Shape) -> None:
+    """Raises RuntimeError or ValueError where the net does not take images of this shape; as `new_net` does besides. Computes nothing."""
+    with torch.device("meta"), torch.no_grad():
+        NETS[name](shape).eval()(torch.zeros(2, shape.channels, *shape.size))
 
 
 def new_net(name: str, shape: Shape, *, seed: int) -> nn.Module:

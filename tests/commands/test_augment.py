@@ -25,13 +25,14 @@ from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import SCALE, Wanted
+from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.folder import read_pixels, scan
 from mgdm_cli.data.manifest import load, load_rejected
-from mgdm_cli.data.plan import SCALE_BETWEEN
-from mgdm_cli.engine import scaling
+from mgdm_cli.data.plan import SCALE_BETWEEN, Filters
+from mgdm_cli.engine import gates, scaling
 from mgdm_cli.engine.run import SIBLINGS
-from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
+from mgdm_cli.errors import PARTIAL, NeedsTraining, OtherPlan, UsageError
 from tests.tiny import drain, ground, tiny_run, tiny_set, tree, two_threads
 
 __all__ = ["drain", "ground", "two_threads"]
@@ -119,11 +120,13 @@ def test_a_flipped_byte_is_found(ground: tuple[Source, Path], tmp_path: Path) ->
 
 
 def test_the_same_command_again_changes_nothing_and_another_plan_is_refused(
-    ground: tuple[Source, Path], tmp_path: Path
+    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = make(ground, tmp_path / "out")
     before = tree(out)
-    make(ground, out)
+    with monkeypatch.context() as patched:  # twins of images that are all there are not looked for
+        patched.setattr("mgdm_cli.engine.generation.detail", lambda x0: pytest.fail("an image was read back"))
+        make(ground, out)
     assert tree(out) == before
     with pytest.raises(OtherPlan):
         make(ground, out, loose(strength=0.1))
@@ -255,6 +258,20 @@ def test_another_format_may_be_asked_for(ground: tuple[Source, Path], tmp_path: 
     assert len(list((tmp_path / "sampled/images/grade1").glob("*.tif*"))) == 2
 
 
+def test_sample_writes_whatever_the_model_makes(
+    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "FLAT", 9.0)
+    monkeypatch.setattr("mgdm_cli.engine.planning.LEAST_ACCEPTANCE", 1)
+    done = sample.run(ground[1], labels="grade1=3", out=tmp_path / "all", steps=3, block=2, device="cpu")
+    assert (done.exit_code, done.document["images"], done.document["rejected"]) == (0, 3, {"surplus": 1})
+    assert open_plan(tmp_path / "all").recipe.filters == Filters(label=False, blank=False)
+    monkeypatch.setattr(gates.Gates, "check", lambda *given: [gates.Verdict("lost", "", False, None, None)] * 2)
+    done = sample.run(ground[1], labels="grade1=3", out=tmp_path / "none", steps=3, block=2, device="cpu")
+    assert (done.exit_code, done.document["exit_code"]) == (PARTIAL, PARTIAL)
+    assert done.lines[0] == "class grade1: 3 images short"
+
+
 def test_the_settings_in_a_folder_do_the_same_again(ground: tuple[Source, Path], tmp_path: Path) -> None:
     """Every flag is there, none that was not said, and merge keeps those of its shards: the plan is the same."""
 
@@ -286,7 +303,7 @@ def test_autoguidance_does_not_take_the_scale_that_was_measured_for_cfg(
     (run / scaling.FILE).write_text(json.dumps({**found, "scale": 1.0, "between": [0.3, 2.0]}))
     planned = []
     for guidance in ("cfg", "auto"):
-        sample.run(run, labels="grade1=1", out=tmp_path / guidance, steps=2, guidance=guidance)
+        sample.run(run, labels="grade1=1", out=tmp_path / guidance, steps=3, guidance=guidance)
         planned.append(json.loads((tmp_path / guidance / "plan.json").read_bytes())["recipe"])
     assert [(r["guidance"], r["scale"], r["scale_between"]) for r in planned] == [
         ("none", 1.0, [0.3, 2.0]),

@@ -159,7 +159,7 @@ def test_the_run_that_made_the_set_is_found_in_the_cache(
     asked = Training(base="none").folder(prepare(source, seed=0))
     tiny_run(usual, source, seen=32)
     tiny_run(asked, source, seen=64)
-    sample.run(asked, labels="grade0=1", out=tmp_path / "made", steps=2, device="cpu")
+    sample.run(asked, labels="grade0=1", out=tmp_path / "made", steps=3, device="cpu")
     found = evaluate.run(source, tmp_path / "made", seen=32, device="cpu").document["leaks"]
     assert found["membership"] is not None
     assert "membership" not in found["reasons"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from mgdm_cli.commands.arming import Maker
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source, alike
+from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
 from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
+from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.judging import real_test
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
@@ -113,17 +116,18 @@ def test_an_arm_is_made_by_the_model_once(
     """
     monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
     tiny_run(tmp_path / "run", Source(folder / "real", patient_regex=PATIENT_REGEX), seen=32)
-    one = Asked.of("dup,synthetic,published", "lenet", 1, 2)
+    one = Asked.of("dup,synthetic,ungated", "lenet", 1, 2)
     whole = task(folder, prepared, tmp_path, one, test=folder / "test", model=tmp_path / "run")
     told = estimate(whole).document
-    assert told["making"]["published"] >= 0
+    assert told["making"]["ungated"] >= 0
     assert told["cells_missing"] == 4
     assert not (tmp_path / "arms").exists()
     found = weigh(whole)
-    assert {row.name: list(row.images.values()) for row in found.rows}["published"] == [2, 8, 12, 12]
+    assert {row.name: list(row.images.values()) for row in found.rows}["ungated"] == [2, 8, 12, 12]
     (made,) = (tmp_path / "arms").iterdir()
     plan = open_plan(made)
-    assert (plan.recipe.guidance, plan.recipe.mode, plan.recipe.filters.label) == ("entropy", "guide", False)
+    assert (plan.recipe.guidance, plan.recipe.mode, plan.recipe.filters.label) == ("uncertainty", "guide", False)
+    assert plan.recipe.filters.copy_alpha is None
     before = tree(made)
     assert weigh(whole) == found
     assert tree(made) == before
@@ -135,6 +139,26 @@ def test_an_arm_is_made_by_the_model_once(
     shutil.copytree(tmp_path / "run", usual.with_name(f"{usual.name}-none"))
     unnamed = replace(whole.maker, synthetic=made, model=None, target=tmp_path / "more")
     assert open_plan(unnamed.make("gen", {"grade2": 1})).models.denoiser == plan.models.denoiser
+
+
+def test_an_arm_takes_over_how_a_set_was_made_from_noise_but_not_from_real_images(
+    folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The strength, the sampler and the scale for real images are other ones than those for noise."""
+    maker = task(folder, prepared, tmp_path, asked(folder), test=None).maker
+    recipe = Recipe(
+        process="edm", sampler="ddim", steps=7, knobs={"eta": 0.5}, scale=0.6, scale_between=(0.1, 9.0),
+        guidance="uncertainty", strength=0.4,
+    )  # fmt: skip
+    for depth in (None, 0.7):
+        extra: dict[str, Any] = {} if depth is None else {"depth": depth}
+        plan = SimpleNamespace(recipe=recipe.model_copy(update={"extra": extra}))
+        monkeypatch.setattr(Maker, "_plan", lambda self, plan=plan: plan)
+        found, usual = maker._wanted("guided", {"grade2": 1}), Wanted()
+        if depth is None:
+            usual = replace(usual, sampler="ddim", steps=7, knobs={"eta": 0.5}, strength=0.4, scale=0.6)
+        for what in ("sampler", "steps", "knobs", "strength", "scale"):
+            assert getattr(found, what) == getattr(usual, what), what
 
 
 def test_without_a_model_no_arm_is_made(

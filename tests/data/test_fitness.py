@@ -37,7 +37,7 @@ def test_png_and_jpeg_are_of_one_form(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_other_mixtures_are_refused_with_a_file_of_each(tmp_path: Path) -> None:
     with pytest.raises(
-        BadInput, match=r"12 png uint8 with 1 channel \(a/4.png\); 4 tiff uint8 with 1 channel \(a/0.tif\)"
+        BadInput, match=r"12 png uint8 with 1 channel \(a/5.png\); 4 tiff uint8 with 1 channel \(a/0.tif\)"
     ):
         prepare(Source(filled(tmp_path / "set", {"a": ".tif", "b": ".png"})), seed=0)
 

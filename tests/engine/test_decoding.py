@@ -141,6 +141,30 @@ def test_selection_takes_the_hardest_preview_that_keeps_the_label(parts: Parts) 
     assert made.before is not None
 
 
+def test_the_hardest_of_two_previews_is_taken(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quantile above which a preview is an artefact says nothing of so few."""
+    recipe = RECIPE.model_copy(update={"mode": "select", "candidates": 2, "sampler": "ddpm", "guidance": "entropy"})
+    monkeypatch.setattr(decoding, "logits_of", lambda net, x0: torch.tensor([[0.0, 1.0]]).repeat(len(x0), 1))
+    light = []
+    for sign in (1, -1):
+        monkeypatch.setattr(decoding, "_measured", lambda parts, name, x0, label, s=sign: s * x0.mean((1, 2, 3)))
+        light.append(float(block(parts, recipe, size=1).after.mean()))
+    assert light[0] > light[1]
+
+
+def test_previews_rank_by_label_then_by_what_is_no_artefact_then_by_hardness() -> None:
+    hard, none = torch.rand(4, 10, generator=torch.Generator().manual_seed(0)), torch.zeros(4, 10, dtype=torch.bool)
+    hard[1, 0], hard[2, 0], hard[3, 1] = 5.0, 1.0 + 1e-6, 6.0
+    assert decoding._hardest(hard, ~none)[0] == 2, "the two hardest of forty are artefacts"
+    assert decoding._hardest(hard[:2, :10], ~none[:2])[0] == 1, "of twenty it is not"
+    one = none.clone()
+    one[1, 0] = True
+    assert decoding._hardest(hard, one)[0] == 1, "an artefact of the class, before one that has lost it"
+    assert decoding._hardest(hard, none)[0] == 2, "as if all had kept it"
+    close = torch.tensor([[0.25], [0.25 + 1e-6]])
+    assert decoding._hardest(close, none[:2, :1]) == [1]
+
+
 def test_where_steps_change_the_picture_the_preview_is_the_picture(parts: Parts) -> None:
     recipe = RECIPE.model_copy(update={"mode": "select", "candidates": 3, "sampler": "dpmpp_2m_sde"})
     made, plain = (

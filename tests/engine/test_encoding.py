@@ -51,6 +51,27 @@ def test_torchscript_sees_the_picture_without_its_border(tmp_path: Path) -> None
     assert np.allclose(found.features(X0), expected, atol=1e-5)
 
 
+class Tokens(nn.Module):
+    """A token a patch, which are averaged over patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(1, 6, 7, stride=7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x).flatten(2).transpose(1, 2)
+        return out
+
+
+def test_tokens_are_averaged(tmp_path: Path) -> None:
+    net = Tokens()
+    found = open_encoder(script(net, tmp_path / "vit.pt"), GREY, CPU)
+    expected = net(X0[..., 2:30, 2:30]).mean(1).detach().numpy()
+    assert found.features(X0).shape == (5, 6)
+    assert np.allclose(found.features(X0), expected, atol=1e-5)
+
+
 def test_a_net_for_colour_gets_grey_three_times(tmp_path: Path) -> None:
     net = Maps(3)
     found = open_encoder(script(net, tmp_path / "rgb.pt", 3), GREY, CPU)

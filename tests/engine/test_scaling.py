@@ -80,10 +80,10 @@ def test_it_is_used_where_none_is_said(
     source, folder = ground
     document = {"denoiser": sha256_file(folder / DENOISER), "scale": 1.5, "between": [0.4, 4.0]}
     (folder / scaling.FILE).write_text(json.dumps(document))
-    wanted = Wanted(4, guidance="cfg", steps=2, block=4, filters=False)
+    wanted = Wanted(4, guidance="cfg", steps=3, block=4, filters=False)
     augment.run(source, wanted, out=tmp_path / "suited", model=folder, device="cpu")
     augment.run(source, replace(wanted, scale=2.0), out=tmp_path / "said", model=folder, device="cpu")
-    sample.run(folder, labels=f"{read_settings(folder).classes[0]}=2", out=tmp_path / "sampled", steps=2, device="cpu")
+    sample.run(folder, labels=f"{read_settings(folder).classes[0]}=2", out=tmp_path / "sampled", steps=3, device="cpu")
     found = [open_plan(tmp_path / name).recipe for name in ("suited", "said", "sampled")]
     assert [(recipe.scale, recipe.scale_between) for recipe in found] == [
         (1.5, (0.4, 4.0)),

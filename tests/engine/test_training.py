@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from mgdm_cli.data.files import sha256_file
-from mgdm_cli.engine import weights
+from mgdm_cli.engine import device, weights
+from mgdm_cli.engine.classifying import ClassifySettings, train_classifier
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import kept, pretrain, resume, save_checkpoint
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
 from mgdm_cli.engine.warp import WarpSettings
 from mgdm_cli.errors import BadInput, MissingInput
+from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 from tests.tiny import CPU, drain, tiny_run, tiny_set, two_threads
 
 __all__ = ["two_threads"]
@@ -42,6 +44,16 @@ def test_the_loss_falls(begun: tuple[TrainState, Pictures, Pictures, TrainSettin
     assert first is not None
     assert last is not None
     assert last < 0.8 * first
+
+
+@pytest.mark.parametrize("seed", [20260728123456, 2**63 - 1])
+def test_every_seed_can_be_trained_from(begun: tuple[TrainState, Pictures, Pictures, TrainSettings], seed: int) -> None:
+    """torch takes seeds of 64 bits; a step of a training has one of its own."""
+    state, data, holdout, settings = begun
+    drain(train(state, data, holdout, replace(settings, seen=8, seed=seed), warp=NO_WARP))
+    net = Classifier(ClassifierSettings(data.x0.shape[1], 4, 0.5, width=8, widths=(1,)))
+    drain(train_classifier(net, data, ClassifySettings(8, (0.02, 1.0), batch=8, seed=seed), warp=NO_WARP))
+    assert device.step_seed(7, 12) == 7 * 1_000_003 + 12
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(

@@ -13,6 +13,7 @@ from mgdm_cli.engine import utility
 from mgdm_cli.engine.training import Pictures
 from mgdm_cli.engine.utility import Arm, Bench, Cell, CellSettings, Table
 from mgdm_cli.engine.utility_jobs import run_cells
+from mgdm_cli.errors import UsageError
 from mgdm_cli.metrics.utility import Gain, gain
 from tests.tiny import one_thread
 
@@ -107,6 +108,18 @@ def test_when_time_runs_out_a_smaller_table_is_left(bench: Bench, arms: tuple[Ar
     assert replace(table, nets=("vgg",)).found() == ({}, ())
     list(run_cells(table))
     assert table.found()[0]["copy"].shape[:2] == (2, 2)
+
+
+def test_a_net_that_does_not_take_the_images_is_told_before_any_training(tmp_path: Path) -> None:
+    """Four poolings leave nothing of a side of 16 that a first layer has made 4."""
+    long = Pictures(torch.zeros(6, 1, 16, 256), torch.tensor([0, 1, 2] * 2))
+    table = Table(tmp_path, Bench(long, long, 3), (Arm("real", None),), ("lenet", "vgg"), 1, replace(SETTINGS, steps=1))
+    with pytest.raises(UsageError, match="--nets vgg: this net does not take images of 256 x 16 pixels"):
+        list(run_cells(table))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="--nets vgg"):
+        utility.seconds_per_step(table.bench, "vgg", table.settings)
+    assert list(run_cells(replace(table, nets=("lenet",))))
 
 
 @pytest.mark.slow  # two processes that import torch

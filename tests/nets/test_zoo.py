@@ -19,6 +19,14 @@ def test_small_nets_give_logits_and_learn_in_every_part(name: str, channels: int
     assert sum(p.numel() for p in net.parameters()) < 1_000_000
 
 
+@pytest.mark.parametrize("size", [(16, 256), (256, 16), (16, 160)])
+def test_long_images_have_patches_too(size: tuple[int, int]) -> None:
+    net = new_net("vit", Shape(1, 4, size), seed=0)
+    assert net(torch.zeros(2, 1, *size)).shape == (2, 4)
+    assert Shape(1, 4, size).patch == 16
+    assert [Shape(1, 4, plain).patch for plain in ((32, 32), (64, 48), (128, 128))] == [4, 8, 16]
+
+
 def test_a_seed_gives_the_weights_and_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
     one, same, other = (new_net("resnet", Shape(1, 2, (32, 32)), seed=s).state_dict() for s in (1, 1, 2))
