@@ -192,7 +192,7 @@ def planted(root: Path, kind: str) -> Source:
 
 @pytest.fixture
 def no_skill_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
 
 
 @pytest.mark.parametrize("kind", PLANTS)

@@ -53,12 +53,13 @@ def works_for(
     # how the images are stored and told is not learnt: a run may be of the same images told in another way
     now: dict[str, Any] = {"form": prepared.frame.form, "label_tag": prepared.scan.ask.label_tag}
     settings = settings.model_copy(update=now)
-    accuracy, lo, hi = planning.require_skill(folder, wanted.guidance)
-    console.say(f"guide: holdout balanced accuracy {accuracy:.2f} [{lo:.2f}, {hi:.2f}]")
+    skill = planning.require_skill(folder, wanted.guidance)
+    for name, able in skill.items():
+        console.say(f"{name}: {able}")
     parts, hashes = load_parts(folder, settings, device)
     gate = planning.copy_gate(prepared, alpha=wanted.copy_alpha) if wanted.filters else None
     if gate and gate[1].threshold.value is None:
-        console.say(f"copy gate: off, {gate[1].threshold.reason}")
+        console.say(f"copy gate: only nearly the same picture is refused, for there are {gate[1].threshold.reason}")
     temperature = float(parts.guide.get_buffer("temperature")) if parts.guide else None
     threshold = gate[1].threshold.value if gate else None
     siblings = [digest for name, digest in hashes.items() if name in SIBLINGS]
@@ -74,6 +75,7 @@ def works_for(
         device=device,
         statement=Statement(**dict(wanted.statement)),
         write_as=wanted.write_as,
+        skill=skill,
     )
     if wanted.depth is not None:
         planning.require_copy_gate(gate)
@@ -103,6 +105,7 @@ def lines_of(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[st
         )
     cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
     lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")
+    lines += [f"caution: {caution}" for caution in document["notes"]]
     k, n = dataset.shard
     lines.append(
         str(dataset.root / "report.html") if n == 1 else f"shard {k} of {n} is done; join them with mgdm merge"

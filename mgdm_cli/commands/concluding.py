@@ -66,8 +66,9 @@ def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
 
     parts = c.parts
     n, hits = len(c.flagged), int(c.flagged.sum())
-    if not c.auditable:
-        return Verdict("caution", "Not auditable for copies.", f"{c.calibration.threshold.reason}.")
+    if not c.auditable and not c.beyond_chance:
+        why = f"{c.calibration.threshold.reason}. Only what shows the same thing as a training image would have counted: {hits} of {n}."
+        return Verdict("caution", "Not auditable for copies.", why)
     said = f"{hits} of {n} images count as near copies; chance alone explains up to {c.by_chance}."
     figure = f"{hits} of {n}\n[{share(c.interval[0])}, {share(c.interval[1])}]"
     if parts is not None and parts.auditable:

@@ -119,13 +119,22 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
                 "Measured by the classifier that guided. mgdm evaluate measures it with one that did not.",
             )
         )
+    judge = plan.skill.get("judge")
+    if judge is not None and not judge.beats_chance and plan.recipe.filters.label:
+        lines.append(
+            Verdict(
+                "caution",
+                "The labels are not assured: the judge hardly beats a guess.",
+                f"It says whether an image still shows its class: {judge}. Give more images, or a model that was trained longer.",
+            )
+        )
     gone = document["rejected"].get("near-copy", 0)
     if calibration is not None and calibration.threshold.value is None:
         lines.append(
             Verdict(
                 "caution",
-                f"No candidate was refused as a copy: {calibration.threshold.reason}.",
-                "With more images the gate is on; mgdm evaluate looks for copies afterwards.",
+                f"Only nearly the same pictures as training images were refused: {gone} of {document['candidates']} candidates.",
+                f"The copy gate has {calibration.threshold.reason}. mgdm evaluate looks for copies afterwards.",
             )
         )
     elif calibration is not None:
@@ -273,6 +282,7 @@ def _facts(plan: Plan, document: dict[str, Any]) -> tuple[Any, ...]:
                 ("denoiser", plan.models.denoiser),
                 ("guide", plan.models.classifier or "none"),
                 ("judge", plan.models.judge or "none"),
+                *((f"the {name}'s skill", str(able)) for name, able in plan.skill.items()),
                 ("training split", plan.inputs),
                 ("seed", str(plan.seed)),
                 ("made with", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),

@@ -71,6 +71,7 @@ def _generator(plan: Plan) -> dict[str, Any]:
         "date": plan.date,
         "seed": plan.seed,
         "models": plan.models.model_dump(mode="json"),
+        "skill": {name: able.model_dump(mode="json") for name, able in plan.skill.items()},
         "process": recipe.process,
         "sampler": recipe.sampler,
         "steps": recipe.steps,
@@ -144,7 +145,7 @@ def _head(content: dict[str, Any]) -> list[str]:
 
 def _origin(content: dict[str, Any]) -> str:
     if content["generator"]["depth"] is None:
-        return "Every image was drawn by a diffusion model; none shows a patient."
+        return "Every image was drawn by a diffusion model; none was taken of a patient."
     return (
         "Every image was derived by a diffusion model from one real training image and **may resemble that patient**: "
         "keep and share it as you would the real ones."
@@ -201,6 +202,8 @@ def _seven(content: dict[str, Any]) -> list[str]:
     turned = ", ".join(f"{reason} {count}" for reason, count in rejected.items()) or "none"
     short = [f"{_plain(row['label'])} {row['planned'] - row['synthetic']}" for row in content["classes"] if _lacks(row)]
     copies = "The copy filter was off."
+    if filters["copy_alpha"] is not None:
+        copies = "The copy filter had too few images to be set by: only nearly the same pictures were dropped."
     if filters["copy_threshold"] is not None:
         copies = (
             f"Candidates with a copy score below {filters['copy_threshold']:.4g} were dropped; the lowest score "
@@ -210,7 +213,7 @@ def _seven(content: dict[str, Any]) -> list[str]:
         "## Scorecard",
         "",
         f"- **Congruence** (like the real): share of images whose label a held-out classifier confirms: "
-        f"{_number(measured['label_kept'])}. Distances to real images: not measured here; run `mgdm evaluate`.",
+        f"{_number(measured['label_kept'])}{_judge(content)}. Distances to real images: not measured here; run `mgdm evaluate`.",
         "- **Coverage** (as varied as the real): mean classifier entropy before guidance: "
         f"{_number(measured['entropy_before'])}, after: {_number(measured['entropy_after'])}. Spread: not measured "
         "here; run `mgdm evaluate`.",
@@ -222,6 +225,14 @@ def _seven(content: dict[str, Any]) -> list[str]:
         "their difficulty is not that of patients. What the real images lack, these lack too.",
         "- **Consistency**: every row of manifest.jsonl holds seed, block and hash; `mgdm verify` checks them all.",
     ]
+
+
+def _judge(content: dict[str, Any]) -> str:
+    judge = content["generator"]["skill"].get("judge")
+    if judge is None:
+        return ""
+    able = f"{judge['accuracy']:.2f} [{judge['lo']:.2f}, {judge['hi']:.2f}], a guess {judge['chance']:.2f}"
+    return f" (the filter asks for it; that classifier's balanced accuracy on held-out real images is {able})"
 
 
 def _use(content: dict[str, Any]) -> list[str]:

@@ -28,5 +28,13 @@ def cautions(plan: Plan) -> tuple[str, ...]:
         )
     filters = plan.recipe.filters
     if filters.copy_alpha is not None and filters.copy_threshold is None:
-        found.append("the copy gate is off: too few images are held out to tell a copy from a new image")
+        found.append(
+            "the copy gate refuses only nearly the same picture as a training image: too few images are held out to tell a copy from a "
+            f"new image at --copy-alpha {filters.copy_alpha:g}"
+        )
+    judge = plan.skill.get("judge")
+    if judge is not None and not judge.beats_chance and filters.label:
+        found.append(
+            f"the labels are not assured: the judge, which says whether a label was kept, hardly beats a guess: {judge}"
+        )
     return tuple(found)

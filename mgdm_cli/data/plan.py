@@ -96,6 +96,23 @@ class Models(Frozen):
     judge: str | None = None  # the held-out classifier that says whether the label was kept
 
 
+class Skill(Frozen):
+    """Balanced accuracy of a classifier on the holdout with its 95 % interval, and what a guess would have."""
+
+    accuracy: float
+    lo: float
+    hi: float
+    chance: float
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether its interval lies above a guess."""
+        return self.lo > self.chance
+
+    def __str__(self) -> str:
+        return f"holdout balanced accuracy {self.accuracy:.2f} [{self.lo:.2f}, {self.hi:.2f}], a guess has {self.chance:.2f}"
+
+
 class Filters(Frozen):
     """What an image must pass. None or False is off."""
 
@@ -171,10 +188,11 @@ class Plan(Frozen):
     statement: Statement = Statement()
     label_tag: str | None = None  # where DICOM is written: the attribute that labels were read from
     patients_known: bool = True  # of every real image
+    skill: dict[str, Skill] = {}  # of guide and judge
 
     def to_bytes(self) -> bytes:
         """The canonical JSON that lies in the output folder."""
-        usual = {"label_tag": self.label_tag is None, "patients_known": self.patients_known}
+        usual = {"label_tag": self.label_tag is None, "patients_known": self.patients_known, "skill": not self.skill}
         later = {name for name, silent in usual.items() if silent}  # plans made before these have the same bytes
         return canonical(self.model_dump(mode="json", exclude=later), indent=1)
 

@@ -19,7 +19,7 @@ from mgdm_cli.data.allotment import Allotment
 from mgdm_cli.data.codecs import output_form, suffix
 from mgdm_cli.data.folder import learnt
 from mgdm_cli.data.manifest import InputRow
-from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Statement, cut
+from mgdm_cli.data.plan import LOT, Filters, Machine, Models, Plan, Recipe, Skill, Statement, cut
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import OF_MEMBERS
 from mgdm_cli.diffusion.process import edm
@@ -34,7 +34,7 @@ from .device import describe
 from .gates import Gates
 from .generation import Works
 from .preparing import Prepared, pictures
-from .run import GUIDE, RunSettings, process_of
+from .run import GUIDE, JUDGE, RunSettings, process_of
 from .student import SAMPLER
 
 LARGEST = 1000.0  # of a scale, a strength, a knob without a bound of its own: beyond what any is good for, but a number to work with
@@ -282,6 +282,7 @@ def plan_of(
     statement: Statement,
     command: str = "augment",
     write_as: str | None = None,
+    skill: Mapping[str, Skill] | None = None,
 ) -> Plan:
     """The plan: everything that decides the bytes of the data set."""
     form = output_form(settings.form, write_as)
@@ -309,6 +310,7 @@ def plan_of(
         statement=statement,
         label_tag=settings.label_tag if form.codec == "dicom" else None,
         patients_known=settings.patients_known,
+        skill=dict(skill or {}),
     )
 
 
@@ -345,20 +347,22 @@ def works_of(plan: Plan, parts: Parts, settings: RunSettings, gate: tuple[CopySc
     return Works(plan, parts, replace(settings.frame, form=plan.form), gates)
 
 
-def require_skill(folder: Path, guidance: str) -> tuple[float, float, float]:
-    """The guide's balanced accuracy on the holdout with its interval. Raises GateFailed where it does not beat chance.
+def require_skill(folder: Path, guidance: str) -> dict[str, Skill]:
+    """What guide and judge are worth on the holdout. Raises GateFailed where a guide that is followed does not beat chance.
 
     Below that the classifier's uncertainty is noise, and following it would be too.
     """
-    header = weights.load(folder / GUIDE)[1]
-    accuracy, lo, hi = (float(v) for v in header["accuracy"])
-    if guidance not in UNSTAGED and lo <= header["chance"]:
+    found = {}
+    for name, file in (("guide", GUIDE), ("judge", JUDGE)):
+        header = weights.load(folder / file)[1]
+        accuracy, lo, hi = (float(v) for v in header["accuracy"])
+        found[name] = Skill(accuracy=accuracy, lo=lo, hi=hi, chance=float(header["chance"]))
+    if guidance not in UNSTAGED and not found["guide"].beats_chance:
         raise GateFailed(
-            f"guidance {guidance}: the classifier does not beat chance on the holdout: balanced accuracy {accuracy:.2f} "
-            f"[{lo:.2f}, {hi:.2f}] against {header['chance']:.2f}; its uncertainty would be noise",
+            f"guidance {guidance}: the classifier does not beat chance: {found['guide']}; its uncertainty would be noise",
             "Use --guidance cfg or none, give more images, or a model that was trained longer: mgdm train, then --model RUN.",
         )
-    return accuracy, lo, hi
+    return found
 
 
 def input_rows(prepared: Prepared) -> list[InputRow]:

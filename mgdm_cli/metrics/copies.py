@@ -39,6 +39,7 @@ SPARE = 14  # more candidates than needed go from the single-precision search to
 FLAT = 1e-6  # norm of a window without content
 COLUMNS = 2048  # training images in one product
 COEFFICIENTS = 96  # of the cosine transform of a window: what the search compares
+MILDEST = 0.1  # level above which a threshold would refuse too many new images to be offered
 SAME = 0.25  # a real image four times nearer to one training image than to its surroundings shows the same thing
 
 Array = NDArray[np.float64]
@@ -61,7 +62,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Threshold:
-    """`value` flags a really new image with probability `alpha` at most; None where too few calibrate it (`reason`)."""
+    """`value` flags a really new image with probability `alpha` at most; None where too few calibrate it (`reason`).
+
+    Then only what shows the same thing as a training image counts as a copy: a score below `SAME`.
+    """
 
     value: float | None
     alpha: float
@@ -70,9 +74,7 @@ class Threshold:
 
     def flags(self, score: Array) -> NDArray[np.bool_]:
         """True (S,) where the image counts as a copy."""
-        if self.value is None:
-            return np.zeros(score.shape, dtype=bool)
-        return np.asarray(score <= self.value)
+        return np.asarray(score < SAME if self.value is None else score <= self.value)
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,14 @@ def threshold(calibration: Array, alpha: float = 0.01) -> Threshold:
     """Conformal threshold: the floor(alpha (m + 1))-th smallest of m calibration scores.
 
     A new image, exchangeable with the calibration images, scores at or below it with probability `alpha` at most
-    (Vovk, Gammerman & Shafer 2005). It needs m >= 1 / alpha - 1 images; with fewer nothing is flagged.
+    (Vovk, Gammerman & Shafer 2005). It needs m >= 1 / alpha - 1 images.
     """
     m = len(calibration)
     rank = int(np.floor(alpha * (m + 1) + 1e-9))
     if rank < 1:
-        return Threshold(None, alpha, m, f"{m} calibration images; {_needed(alpha)} are needed at {alpha:g}")
+        enough = np.ceil(1000 / (m + 1)) / 1000
+        would = f" (--copy-alpha {enough:g} would do)" if enough <= MILDEST else ""
+        return Threshold(None, alpha, m, f"{m} calibration images; {_needed(alpha)} are needed at {alpha:g}{would}")
     return Threshold(float(np.sort(calibration)[rank - 1]), alpha, m)
 
 

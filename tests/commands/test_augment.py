@@ -43,7 +43,7 @@ WANTED = Wanted(24, guidance="uncertainty", steps=6, block=4)
 def any_guide_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nets trained for a second on 16 pixels do not beat chance; that refusal has a test of its own."""
     if not os.environ.get("MGDM_TEST_SKILL"):
-        monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+        monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
 
 
 def loose(wanted: Wanted = WANTED, **more: object) -> Wanted:
@@ -329,14 +329,15 @@ def test_a_guide_no_better_than_chance_is_refused(
     monkeypatch.undo()
     from mgdm_cli.engine import weights
     from mgdm_cli.engine.planning import require_skill
-    from mgdm_cli.engine.run import GUIDE
+    from mgdm_cli.engine.run import GUIDE, JUDGE
     from mgdm_cli.errors import GateFailed
 
     tensors, header = weights.load(ground[1] / GUIDE)
-    weights.save(tmp_path / GUIDE, tensors, {**header, "accuracy": [0.3, 0.2, 0.4], "chance": 0.25})
+    for name in (GUIDE, JUDGE):
+        weights.save(tmp_path / name, tensors, {**header, "accuracy": [0.3, 0.2, 0.4], "chance": 0.25})
     with pytest.raises(GateFailed, match="noise"):
         require_skill(tmp_path, "uncertainty")
-    assert require_skill(tmp_path, "cfg") == (0.3, 0.2, 0.4)
+    assert require_skill(tmp_path, "cfg")["guide"].accuracy == 0.3
 
 
 def test_gates_reject_with_reasons_and_refill(
@@ -354,9 +355,11 @@ def test_gates_reject_with_reasons_and_refill(
     )
     assert result.exit_code == (0 if result.document["images"] == 6 else 5)
     assert result.document["candidates"] == result.document["images"] + len(rejected)
-    assert "copy gate: off" in capfd.readouterr().err, "so small a set cannot calibrate it, and that is told"
+    assert "copy gate: only nearly the same picture is refused" in capfd.readouterr().err, (
+        "so small a set cannot calibrate it, and that is told"
+    )
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "No candidate was refused as a copy" in page
+    assert "Only nearly the same pictures as training images were refused" in page
     assert "were to be expected" not in page
 
 

@@ -45,7 +45,7 @@ def students(ground: tuple[Source, Path]) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def any_guide_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nets trained for a second do not beat chance."""
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
 
 
 def test_a_student_is_a_run_with_its_teachers_judges(ground: tuple[Source, Path], students: dict[str, Path]) -> None:

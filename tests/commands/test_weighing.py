@@ -114,7 +114,7 @@ def test_an_arm_is_made_by_the_model_once(
 
     Of a class of nine real images too, which augment by itself would not fill up.
     """
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
     tiny_run(tmp_path / "run", Source(folder / "real", patient_regex=PATIENT_REGEX), seen=32)
     one = Asked.of("dup,synthetic,ungated", "lenet", 1, 2)
     whole = task(folder, prepared, tmp_path, one, test=folder / "test", model=tmp_path / "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mgdm_cli.data.card import card, readme
 from mgdm_cli.data.cautions import cautions
 from mgdm_cli.data.noting import UNKNOWN_PATIENTS
-from mgdm_cli.data.plan import Filters, Plan, cut, read_plan
+from mgdm_cli.data.plan import Filters, Plan, Skill, cut, read_plan
 from tests.data.maker import make_plan
 
 
@@ -33,11 +33,26 @@ def test_each_oddity_is_told_once_and_stands_on_the_card() -> None:
         "class a",
         "class c is left out",
         "50 images were asked for and 20 planned",
-        "the copy gate is off",
+        "the copy gate refuses only nearly the same picture as a training image",
     ]
     content = card(plan, (), ())
     assert content["cautions"] == list(found)
     assert readme(content).count("\n- Class a: 12 real images were learnt from") == 1
+
+
+def test_a_judge_that_hardly_beats_a_guess_is_told() -> None:
+    """The gate lets through what it sees, so that the share of labels kept says nothing by itself."""
+    able, weak = (Skill(accuracy=a, lo=a - 0.2, hi=a + 0.2, chance=0.33) for a in (0.8, 0.41))
+    told = {}
+    for judge in (able, weak):
+        plan = with_classes({"a": 60, "b": 400}, {"a": 10, "b": 10}, skill={"judge": judge})
+        told[judge.accuracy] = cautions(plan)
+        assert f"balanced accuracy on held-out real images is {judge.accuracy:.2f}" in readme(card(plan, (), ()))
+    assert told[0.8] == ()
+    assert (
+        "the judge, which says whether a label was kept, hardly beats a guess: holdout balanced accuracy 0.41"
+        in told[0.41][0]
+    )
 
 
 def test_a_plan_of_known_patients_has_the_bytes_it_had() -> None:

@@ -76,7 +76,7 @@ def test_it_is_used_where_none_is_said(
     ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guide of a net trained for a second does not beat chance; that refusal is tested elsewhere."""
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: (0.5, 0.4, 0.6))
+    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
     source, folder = ground
     document = {"denoiser": sha256_file(folder / DENOISER), "scale": 1.5, "between": [0.4, 4.0]}
     (folder / scaling.FILE).write_text(json.dumps(document))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mgdm_cli.metrics.audit import Judged, Space, agreements, copies, fidelity, matched
 from mgdm_cli.metrics.copies import CopyScorer, calibrate
 from mgdm_cli.metrics.leaks import neighbour_test
+from mgdm_cli.metrics.parts import PartScorer
 from mgdm_cli.metrics.planting import KINDS
 
 CLASSES = ("a", "b", "c")
@@ -153,12 +154,15 @@ def test_an_overfitted_set_fails_and_a_healthy_one_passes() -> None:
         assert neighbour_test(near.nearest, near.score, patients, learnt).failed is bad
 
 
-def test_without_enough_images_nothing_is_claimed() -> None:
+def test_without_enough_images_only_the_same_pictures_count() -> None:
     train = pictures(40, 0)
-    found = copies(CopyScorer(train), train, pictures(20, 1), train[:5])
-    assert not found.auditable
-    assert not found.powerful
-    assert not found.failed
+    new = copies(CopyScorer(train), train, pictures(20, 1), pictures(5, 2))
+    same = copies(CopyScorer(train), train, pictures(20, 1), train[:5], parts=PartScorer(train))
+    assert not new.auditable
+    assert (int(new.flagged.sum()), new.failed) == (0, False)
+    assert (int(same.flagged.sum()), same.failed) == (5, True)
+    assert same.parts is not None
+    assert not same.parts.flagged.any()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -166,10 +166,13 @@ def test_threshold_is_the_conformal_rank(m: int, alpha: float, rank: int) -> Non
 
 
 def test_too_few_calibration_images_give_no_threshold() -> None:
-    found = threshold(np.linspace(0.5, 1, 98), 0.01)
+    """Then only the same picture counts; the reason says which level there would be images enough for."""
+    found = threshold(np.linspace(0.5, 1, 91), 0.01)
     assert found.value is None
-    assert "99 are needed" in found.reason
-    assert not found.flags(np.zeros(3)).any()
+    assert found.reason == "91 calibration images; 99 are needed at 0.01 (--copy-alpha 0.011 would do)"
+    assert threshold(np.linspace(0.5, 1, 91), 0.011).value is not None
+    assert "would do" not in threshold(np.linspace(0.5, 1, 5), 0.01).reason
+    assert found.flags(np.array([0.0, SAME - 0.01, SAME, 1.0])).tolist() == [True, True, False, False]
 
 
 def test_the_threshold_keeps_its_level() -> None:
