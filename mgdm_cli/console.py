@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
 
+WIDE = 100  # columns from which a live bar shows its remark
 PLAIN_WIDTH = 120  # columns of a table when stdout is not a terminal
 PLAIN_SHARE = 0.10  # a line of plain progress for each tenth ...
 PLAIN_SECONDS = 30.0  # ... or after this long without one
@@ -207,16 +208,18 @@ def _live(what: str, total: float | None, unit: str, done: float) -> Iterator[Ba
         TimeRemainingColumn,
     )
 
+    screen = Console(stderr=True)
+    wide = screen.width >= WIDE  # on a narrow terminal count and time come before the remark, which would push them out
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(40 if wide else 10),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        *([TextColumn("{task.fields[note]}", markup=False)] if wide else []),
     )
-    with Progress(*columns, console=Console(stderr=True)) as live:
+    with Progress(*columns, console=screen) as live:
         _surface.live = live
         try:
             yield _LiveBar(live, what, total, unit, done)

@@ -11,7 +11,15 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.augmenting import completed, lines_of, works_for, write_page
+from mgdm_cli.commands.augmenting import (
+    allotted,
+    completed,
+    lines_of,
+    require_named,
+    require_same,
+    works_for,
+    write_page,
+)
 from mgdm_cli.commands.finding import Training, found, found_or_trained, with_commands
 from mgdm_cli.commands.making import carry_out, require_makeable, summary, write_records
 from mgdm_cli.commands.modelling import prepare
@@ -48,7 +56,6 @@ def run(
     flags: Mapping[str, Any] | None = None,
 ) -> Result:
     """Carry out the main job; the same call continues one that was stopped. `flags` go to config.resolved.toml."""
-    from mgdm_cli.data.allotment import allot
     from mgdm_cli.data.codecs import output_form
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
     from mgdm_cli.data.plan import parse_shard
@@ -63,16 +70,14 @@ def run(
     part = parse_shard(shard) if shard else (1, 1)
     stored_plan(target)  # refuses a folder that is not ours before any work
     training = Training(model, budget, seen, seed, flip, base)
+    if model is None:
+        require_makeable(None, wanted)  # before the folder is looked at, which may take long
+    require_named(wanted, base)
     prepared = prepare(source, seed=seed)
+    require_same(target, stored_plan(target), prepared, wanted, seed)
     output_form(prepared.frame.form, wanted.write_as)  # refuses what cannot be written before any work
     require_makeable(found(training, prepared), wanted)  # and what cannot be made, before a budget is spent on training
-    allotment = allot(
-        prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real, force_small=wanted.force_small
-    )
-    for note in allotment.notes:
-        console.say(note)
-    shares = (f"{name} {prepared.counts[name]} + {more}" for name, more in allotment.quotas.items())
-    console.say("plan: " + ", ".join(shares))
+    allotment = allotted(prepared, wanted)
     if dry_run:
         from mgdm_cli.commands.estimating import estimate
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
 from mgdm_cli.commands.completing import add_siblings, suited_scale
+from mgdm_cli.errors import OtherPlan, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from mgdm_cli.commands.finding import Training
@@ -16,9 +19,56 @@ if TYPE_CHECKING:
     from mgdm_cli.commands.wanted import Wanted
     from mgdm_cli.data.allotment import Allotment
     from mgdm_cli.data.dataset import Dataset
+    from mgdm_cli.data.plan import Plan
     from mgdm_cli.engine.generation import Works
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
+
+
+def require_named(wanted: Wanted, base: str) -> None:
+    """Raises UsageError for a number that is missing, and for a format or a base model that is on no menu."""
+    from mgdm_cli.data.codecs.chosen import require_kind
+    from mgdm_cli.engine import bases
+
+    if wanted.n is None and "=" not in wanted.balance:
+        raise UsageError("--n is missing", "Give the number of accepted images wanted.")
+    if wanted.write_as is not None:
+        require_kind(wanted.write_as)
+    if base not in ("auto", "none"):
+        bases.named(base)
+
+
+def require_same(target: Path, stored: Plan | None, prepared: Prepared, wanted: Wanted, seed: int) -> None:
+    """Raises OtherPlan where the output folder was made in another way, as far as that is known before there is a model."""
+    from mgdm_cli.data.plan import ANOTHER_FOLDER
+
+    if stored is None:
+        return
+    if stored.inputs != prepared.fingerprint:
+        raise OtherPlan(f"{target.name}: was made from other images, or from these read in another way", ANOTHER_FOLDER)
+    pairs: dict[str, tuple[object, object]] = {
+        "--n": (stored.asked, stored.asked if wanted.n is None else wanted.n),
+        "--balance": (stored.balance, wanted.balance),
+        "--guidance": (stored.recipe.guidance, wanted.guidance),
+        "--mode": (stored.recipe.mode, wanted.mode),
+        "--seed": (stored.seed, seed),
+    }
+    other = [f"{flag} {was}, not {now}" for flag, (was, now) in pairs.items() if was != now]
+    if other:
+        raise OtherPlan(f"{target.name}: was made with {', '.join(other)}", ANOTHER_FOLDER)
+
+
+def allotted(prepared: Prepared, wanted: Wanted) -> Allotment:
+    """How many images each class gets; says it, and what is odd about it. Raises UsageError, BadInput."""
+    from mgdm_cli.data.allotment import allot
+
+    found = allot(
+        prepared.counts, wanted.n, wanted.balance, max_per_real=wanted.max_per_real, force_small=wanted.force_small
+    )
+    for note in found.notes:
+        console.say(note)
+    console.say("plan: " + ", ".join(f"{name} {prepared.counts[name]} + {more}" for name, more in found.quotas.items()))
+    return found
 
 
 def completed(

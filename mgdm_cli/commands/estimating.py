@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
 from mgdm_cli.commands.completing import known_scale
-from mgdm_cli.commands.finding import found, length_of
+from mgdm_cli.commands.finding import found, length_of, require_time
 from mgdm_cli.commands.modelling import foreseen
 from mgdm_cli.console import Result
 
@@ -49,6 +49,8 @@ def estimate(
     else:
         length = length_of(training, begun)
         settings, _, to_train = foreseen(folder, prepared, length, device, seed=training.seed, flip=training.flip)
+        if begun is not None:
+            require_time(training, folder, to_train)
     made_by = recipe_by(settings, wanted, temperature=None, threshold=None)
     evaluations, gradients = cost(made_by, process_of(settings), settings.student)
     each = sizing.seconds_per_evaluation(settings, device, wanted.block or default_block(device))
@@ -68,7 +70,9 @@ def estimate(
     }
     lines = (
         *(f"{name}: {prepared.counts[name]} real + {more} synthetic" for name, more in allotment.quotas.items()),
-        f"training: {console.clock_text(to_train)}" if to_train else f"model: {folder}",
+        f"training: {console.clock_text(to_train)}" + f", continuing {folder}" * (begun is not None)
+        if to_train
+        else f"model: {folder}, trained on {settings.train.seen} images seen",
         f"generation: about {document['evaluations']} U-Net evaluations, {console.clock_text(seconds)}, "
         f"if {PASSING:.0%} of the candidates pass the gates",
         f"disk: {document['disk_bytes'] / 1e6:.0f} MB at most; memory: about {document['memory_bytes'] / 1e9:.1f} GB; nothing was written",

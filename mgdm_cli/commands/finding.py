@@ -124,23 +124,22 @@ def found_or_trained(training: Training, prepared: Prepared, device: torch.devic
     length = length_of(training, begun)
     console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
     if begun is not None:
-        _require_time(training, prepared, device)
+        left = foreseen(folder, prepared, length, device, seed=training.seed, flip=training.flip)[2]
+        require_time(training, folder, left)
+        console.say(f"about {console.clock_text(left)} of training are left")
     started = time.monotonic()
     settings = train_into(folder, prepared, length, device, seed=training.seed, flip=training.flip)
     return settings, time.monotonic() - started
 
 
-def _require_time(training: Training, prepared: Prepared, device: torch.device) -> None:
-    """Raises NeedsTraining where what is left of a run that was begun is far above the budget; else says how long it takes."""
-    folder, budget = training.folder(prepared), options.seconds_of(training.budget)
-    _, _, left = foreseen(folder, prepared, Length(None, None), device, seed=training.seed, flip=training.flip)
+def require_time(training: Training, folder: Path, left: float) -> None:
+    """Raises NeedsTraining where the `left` seconds of a run that was begun are far above the budget."""
+    budget = options.seconds_of(training.budget)
     if budget is not None and left > SLACK * budget:
-        minutes = f"{left / 60:.0f}m"
         raise NeedsTraining(
             f"training: {console.clock_text(left)} are left of the run that was begun, the budget is {training.budget}: {folder}",
-            f"Say --budget {minutes} to go on with it, or remove that folder to begin a shorter one.",
+            f"Say --budget {left // 60 + 1:.0f}m to go on with it, or remove that folder to begin a shorter one.",
         )
-    console.say(f"about {console.clock_text(left)} of training are left")
 
 
 def _patients(settings: RunSettings, prepared: Prepared) -> str:

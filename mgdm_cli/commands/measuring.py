@@ -131,7 +131,7 @@ def find(asked: Question) -> Findings:
     space = SpaceOf.judge(judges) if encoder is None else SpaceOf.user(encoder)
     near, space = _fidelity(asked, judges, space, synthetic)
     train = pictures(prepared, prepared.splits.train, device)
-    plan, notes = _plan(asked.synthetic, prepared)
+    plan, notes = plan_in(asked.synthetic, prepared)
     scorer, copied = _copies(asked, train, synthetic)
     leaks = leaking.look(
         prepared, train, synthetic.array(), scorer, copied.scores, plan=plan, model=asked.model, device=device,
@@ -244,18 +244,24 @@ class _Told:
         return found
 
 
-def _plan(root: Path, prepared: Prepared) -> tuple[Plan | None, tuple[str, ...]]:
+def plan_in(root: Path, prepared: Prepared) -> tuple[Plan | None, tuple[str, ...]]:
     """The synthetic set's own plan, and a note where it says that it was learnt from other images than these."""
     from mgdm_cli.data.checking import open_plan
+    from mgdm_cli.data.dataset import DONE
     from mgdm_cli.errors import MissingInput
 
     try:
         plan = open_plan(root)
     except MissingInput:
         return None, ("the folder holds no plan: which images the generator learnt from is not known",)
+    notes = []
+    if not (root / DONE).is_file():
+        planned = sum(plan.quotas.values())
+        notes.append(f"the set is not finished: {planned} images were planned; the command that made it continues")
     if plan.inputs == prepared.fingerprint:
-        return plan, ()
+        return plan, tuple(notes)
     return plan, (
+        *notes,
         "the generator learnt from another split than this one (other images, --size or --seed): images counted as "
         "unseen here may have been learnt from",
     )

@@ -92,8 +92,8 @@ class Length:
         if seconds is None and seen is None:
             if not sys.stderr.isatty():
                 raise NeedsTraining(
-                    "training: there is no model for this set yet, and no --budget says how long one may be trained",
-                    "Say --budget 30m, or name a trained run by --model.",
+                    "training: no --budget says how long a model of this set may be trained, and there is none yet",
+                    "Say --budget 30m.",
                 )
             seconds = DEFAULT_BUDGET
         return cls(seconds, seen, width, base, process)

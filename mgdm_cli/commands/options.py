@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,14 +70,14 @@ def nan_of(text: str | None) -> float | None:
     return value
 
 
-def _check_bytes(value: str | None) -> str | None:
-    bytes_of(value)
-    return value
+def _checked(read: Callable[[str | None], object]) -> Callable[[str | None], str | None]:
+    """A callback that refuses what `read` refuses."""
 
+    def callback(value: str | None) -> str | None:
+        read(value)
+        return value
 
-def _check_nan(value: str | None) -> str | None:
-    nan_of(value)
-    return value
+    return callback
 
 
 def _check_device(value: str) -> str:
@@ -85,15 +86,7 @@ def _check_device(value: str) -> str:
     return value
 
 
-def _check_size(value: str | None) -> str | None:
-    size_of(value)
-    return value
-
-
-def check_duration(value: str | None) -> str | None:
-    """A callback that refuses what is no length of time."""
-    seconds_of(value)
-    return value
+check_duration = _checked(seconds_of)
 
 
 def _check_pattern(value: str | None) -> str | None:
@@ -145,7 +138,7 @@ Budget = Annotated[
         "--budget",
         metavar="TIME",
         callback=check_duration,
-        help="Longest training: 90s, 30m, 2h.",
+        help="Longest training: 90s, 30m, 2h; minutes where no unit is said.",
         rich_help_panel=RUN,
     ),
 ]
@@ -184,7 +177,9 @@ Quiet = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder to write; as a rule beside the input.", rich_help_panel=OUTPUT
+    ),
 ]
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -240,7 +235,7 @@ Size = Annotated[
     typer.Option(
         "--size",
         metavar="N|HxW",
-        callback=_check_size,
+        callback=_checked(size_of),
         help="Size to learn and write when sizes differ; downsampling only.",
         rich_help_panel=INPUT,
     ),
@@ -272,7 +267,7 @@ MaxFileSize = Annotated[
     typer.Option(
         "--max-file-size",
         metavar="SIZE",
-        callback=_check_bytes,
+        callback=_checked(bytes_of),
         help="Largest image file, packed or unpacked: 512M, 2G; 1G as a rule.",
         rich_help_panel=INPUT,
     ),
@@ -282,7 +277,7 @@ Nan = Annotated[
     typer.Option(
         "--nan",
         metavar="fill=V",
-        callback=_check_nan,
+        callback=_checked(nan_of),
         help="Put the number V where a value is NaN or infinite.",
         rich_help_panel=INPUT,
     ),

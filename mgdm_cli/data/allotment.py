@@ -71,11 +71,12 @@ def allot(
             f"--max-per-real {max_per_real:g} allows no image of a class that was asked for",
             "Give more synthetic images per real one.",
         )
-    notes = _notes(real, small, capped, caps, asked=asked, total=sum(quotas.values()), max_per_real=max_per_real)
+    told = {c: quotas.get(c, 0) for c in real}
+    notes = _notes(real, small, capped, caps, asked=asked, quotas=told, balance=balance, max_per_real=max_per_real)
     without = [c for c in kept if not quotas.get(c)]
     if without and any(quotas.values()):
         notes = (*notes, one_sided("made of", without))
-    return Allotment({c: quotas.get(c, 0) for c in real}, asked, capped, small, notes)
+    return Allotment(told, asked, capped, small, notes)
 
 
 def one_sided(what: str, without: Sequence[str]) -> str:
@@ -154,13 +155,23 @@ def _notes(
     caps: Mapping[str, int],
     *,
     asked: int,
-    total: int,
+    quotas: Mapping[str, int],
+    balance: str,
     max_per_real: float,
 ) -> tuple[str, ...]:
+    total = sum(quotas.values())
     few = f"training images, {SMALLEST_CLASS} are needed (--force-small)"
     notes = [f"class {c} is left out: {real[c]} {few}" for c in small]
     most = f"{max_per_real:g} for each real one (--max-per-real)"
     notes += [f"class {c} is held at {caps[c]} images, {most}" for c in capped]
+    together = {c: real[c] + quotas[c] for c in real if c not in small}
+    lacking = sum(max(real[c] for c in together) - real[c] for c in together)
+    if balance == "equal" and len(set(together.values())) > 1:
+        sizes = ", ".join(f"{c} {count}" for c, count in together.items())
+        notes.append(
+            f"real and synthetic images together stay unequal ({sizes}): train with a class-balanced sampler, or level the classes "
+            f"with --balance fill --n {lacking}"
+        )
     if total < asked:
         notes.append(f"{asked} images were asked for; {total} can be made under the caps")
     return tuple(notes)

@@ -109,7 +109,7 @@ def make_dirs(folder: Path) -> set[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise io_failed(folder.name, error) from error
+        raise io_failed("/".join(folder.parts[-3:]), error) from error
     return {path.parent for path in missing} | ({folder} if missing else set())
 
 

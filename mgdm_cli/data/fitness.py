@@ -10,6 +10,7 @@ from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.folder import Scan, learnt
 from mgdm_cli.data.geometry import enlarges, shared
 from mgdm_cli.data.image import Form, Record
+from mgdm_cli.data.labels import natural
 from mgdm_cli.data.noting import several, some
 from mgdm_cli.data.pruning import name_of
 from mgdm_cli.data.splits import patient_key
@@ -87,9 +88,11 @@ def require_patients(records: Sequence[Record]) -> None:
     for record in records:
         patients[str(record.label)].add(patient_key(record))
     if len(patients) < 2:
-        raise BadInput(
-            f"input: all images are of one class, {next(iter(patients))}", "Classes are balanced: give two or more."
-        )
+        (only,) = patients
+        below = natural({record.path.split("/")[1] for record in records if record.path.count("/") > 1})
+        deeper = all(record.path.startswith(only + "/") for record in records) and len(below) > 1
+        hint = f" If its folders {some(below)} are the classes, give that folder to --data." if deeper else ""
+        raise BadInput(f"input: all images are of one class, {only}", "Classes are balanced: give two or more." + hint)
     for name, own in patients.items():
         if len(own) < 2:
             raise BadInput(

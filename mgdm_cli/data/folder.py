@@ -24,6 +24,7 @@ from mgdm_cli.data.labels import (
     patient_in,
     patient_pattern,
     read_table,
+    require_found,
     shown,
     split_of,
 )
@@ -113,6 +114,8 @@ def scan(
     ask = Ask(slices, label_tag, max_file_size, nan, voi, frames)
     settings = _settings(ask, labels, patient_regex, allow_synthetic, allow_burned_in)
     base, files, refused, notes = _files(root, labels)
+    if settings.table is not None and labels is not None:
+        require_found(labels.name, list(settings.table), files)
     if require_match:
         _require_match(settings.pattern, files)
     records: list[Record] = []

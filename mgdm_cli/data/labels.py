@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -197,3 +197,23 @@ def _inside(path: str) -> str | None:
         or re.match(r"[A-Za-z]:", path)
     )
     return None if bad else str(pure)
+
+
+def require_found(table: str, paths: Sequence[str], files: Sequence[str]) -> None:
+    """Raises BadInput where a label table names none of the files: its paths then count from another folder."""
+    there = set(files)
+    if not files or not paths or any(path in there for path in paths):
+        return
+    hint = "Paths count from --data, as in a/1.png."
+    for path in paths:
+        longer = next((file for file in files if file.endswith("/" + path)), None)
+        shorter = next((file for file in files if path.endswith("/" + file)), None)
+        if longer is not None:
+            folder = shown(longer.removesuffix("/" + path))
+            hint = f"Paths count from --data: give the folder {folder} below it, or put it before the paths."
+        elif shorter is not None:
+            folder = shown(path.removesuffix("/" + shorter))
+            hint = f"Paths count from --data: give the folder that holds {folder}, or take it off the paths."
+        if longer or shorter:
+            break
+    raise BadInput(f"labels: {table}: none of its {len(paths)} paths is there, such as {shown(paths[0])}", hint)

@@ -31,10 +31,7 @@ def notes(
     """One line for each thing that is odd about a set."""
     found: list[str] = []
     if skipped:
-        were = "was" if skipped == 1 else "were"
-        found.append(
-            f"{several(skipped, 'file')} {were} skipped because {'it' if skipped == 1 else 'they'} cannot be read"
-        )
+        found.append(f"{several(skipped, 'file')} cannot be used")
     if duplicates:
         found.append(f"{sum(len(d.dropped) for d in duplicates)} copies of other images were left out")
     leaks = sum(d.across_splits for d in duplicates)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mgdm_cli.data.folder import Scan, scan
+from mgdm_cli.data.geometry import enlarges
 from mgdm_cli.data.image import Record
 from mgdm_cli.data.labels import folder_of
 from mgdm_cli.data.splits import folds
@@ -146,7 +147,14 @@ def others(
             f"{root.name}: class {unknown[0]} is none of the real set ({', '.join(prepared.classes)})",
             "Both folders need a sub-folder for each class, named alike.",
         )
+    size, how = prepared.frame.size, prepared.frame.fit
     for record in found.records:
+        own = (record.form.height, record.form.width)
+        if enlarges(own, size, how):
+            raise BadInput(
+                f"{root.name}: {record.path}: is {own[0]}x{own[1]}, smaller than the {size[0]}x{size[1]} of the real images",
+                f"Give --size {min(own)}, or what the images were made with.",
+            )
         if record.form.channels != prepared.frame.form.channels:
             raise BadInput(
                 f"{root.name}: {record.path}: has {record.form.channels} channels, the real images "

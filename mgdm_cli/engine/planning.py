@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -149,7 +150,9 @@ def require_recipe(
     """
     for flag, name, menu in (("--guidance", guidance, GUIDANCE), ("--sampler", sampler, tuple(SAMPLERS))):
         if name not in menu:
-            raise UsageError(f"{flag}: {name!r} is not known", "Choose " + ", ".join(menu) + ".")
+            near = get_close_matches(name, menu, 1)
+            meant = f"Did you mean {near[0]}?" if near else "Choose " + ", ".join(menu) + "."
+            raise UsageError(f"{flag}: {name!r} is not known", meant)
     if mode == "select" and guidance not in TWO_STAGES:
         raise UsageError("--mode select needs an uncertainty to select by", "Use --guidance uncertainty.")
     student = settings is not None and settings.student is not None

@@ -104,7 +104,7 @@ def test_all_bad_files_are_told_at_once(tmp_path: Path) -> None:
     scan = folder.scan(tmp_path, skip_bad=True, max_skip=0.1)
     assert [r.path for r in scan.refused] == ["a/cut.png", "a/empty.png", "a/words.png"]
     assert len(scan.records) == 30
-    assert "3 files were skipped because they cannot be read" in scan.notes
+    assert "3 files cannot be used" in scan.notes
 
 
 def test_bytes_decide_and_a_wrong_name_is_noted(tmp_path: Path) -> None:

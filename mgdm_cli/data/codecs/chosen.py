@@ -20,10 +20,20 @@ _NEEDS = {
 }
 
 
+def require_kind(kind: str) -> None:
+    """UsageError where `kind` is none of KINDS."""
+    if kind not in KINDS:
+        dicom = (
+            " DICOM is written as sc, the secondary capture, or as op, cr, dx, ct or mr."
+            if kind in ("dicom", "dcm")
+            else ""
+        )
+        raise UsageError(f"--write-as: {kind!r} is not known", f"Choose {', '.join(KINDS)}.{dicom}")
+
+
 def form_as(form: Form, kind: str) -> Form:
     """`form`, written as `kind` (one of KINDS). UsageError where that format cannot hold such images."""
-    if kind not in KINDS:
-        raise UsageError(f"--write-as: {kind!r} is not known", f"Choose {', '.join(KINDS)}.")
+    require_kind(kind)
     if kind in PLAIN:
         return _plain(form, kind)
     own = replace(form, codec="dicom", codes=None, stored=None, storage=None)
