@@ -67,7 +67,7 @@ def _said(
 
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
-    from mgdm_cli.engine.planning import require_recipe, require_usable
+    from mgdm_cli.engine.planning import acting, require_recipe, require_usable
 
     numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
     for flag, value in numbers.items():
@@ -84,8 +84,19 @@ def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
             "Leave --on out.",
         )
     measured = wanted.scale is None and wanted.depth is None  # a scale that is yet to be found suits whatever it is
-    said, _ = _said(settings, wanted, scale=1.0 if measured else wanted.scale)
+    said, steps = _said(settings, wanted, scale=1.0 if measured else wanted.scale)
     require_recipe(settings, **said)
+    acting(
+        settings,
+        guidance=wanted.guidance,
+        strength=wanted.strength,
+        mode=wanted.mode,
+        steps=steps,
+        scale=said["scale"],
+        between=wanted.between,
+        scale_between=wanted.scale_between,
+        depth=wanted.depth,
+    )
 
 
 @dataclass

@@ -130,12 +130,13 @@ def weigh(task: Weighing) -> Weighed:
     """Make and train what is missing, within the budget, and compare. Raises UsageError where there is no test set."""
     import numpy as np
 
-    from mgdm_cli.engine.utility import Table
+    from mgdm_cli.engine.utility import Table, require_nets
     from mgdm_cli.engine.utility_jobs import run_cells
     from mgdm_cli.metrics.utility import gain, measured
 
     asked, prepared = task.asked, task.maker.prepared
     bench, patients, notes = _bench(task)
+    require_nets(asked.nets, bench.shape)
     arms, more, _ = _arms(task, bench)
     folder, done = task.maker.target / CELLS, 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,6 +182,7 @@ def estimate(task: Weighing) -> Result:
 
     asked, prepared = task.asked, task.maker.prepared
     bench, _, notes = _bench(task)
+    utility.require_nets(asked.nets, bench.shape)
     arms, more, making = _arms(task, bench, dry=True)
     settings = _settings(asked, bench)
     table = utility.Table(task.maker.target / CELLS, bench, arms, asked.nets, asked.seeds, settings)

@@ -23,7 +23,7 @@ __all__ = ["ground"]
 
 
 def pictures(folder: Path, count: int = 4, size: int = 24) -> None:
-    rng = np.random.default_rng(len(str(folder)))
+    rng = np.random.default_rng([size, *folder.name.encode()])
     folder.mkdir(parents=True)
     for i in range(count):
         Image.fromarray(rng.integers(0, 256, (size, size)).astype(np.uint8)).save(folder / f"{i}.png")
@@ -51,7 +51,7 @@ def test_another_set_in_the_folder_is_told_before_a_model_is_trained(
     ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
-    few = Wanted(2, guidance="cfg", steps=2, filters=False)
+    few = Wanted(2, guidance="cfg", steps=4, filters=False)
     augment.run(ground[0], few, out=tmp_path / "out", model=ground[1], device="cpu")
     with pytest.raises(OtherPlan, match=r"out: was made with --n 2, not 3, --guidance cfg, not none$"):
         augment.run(ground[0], Wanted(3, guidance="none"), out=tmp_path / "out", device="cpu", budget="1h")
@@ -126,7 +126,7 @@ def test_an_unfinished_set_is_told_when_it_is_evaluated(ground: tuple[Source, Pa
 
     augment.run(
         ground[0],
-        Wanted(2, guidance="cfg", steps=2, filters=False),
+        Wanted(2, guidance="cfg", steps=4, filters=False),
         out=tmp_path / "out",
         model=ground[1],
         device="cpu",
