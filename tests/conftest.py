@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Before anything imports torch: the tests are small, and more threads than cores make them slower.
+# Before anything imports torch: the tests are small, and a second thread gains nothing and, beside other work, waits for the first.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, str(min(2, os.cpu_count() or 1)))
+    os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 

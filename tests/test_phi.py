@@ -16,9 +16,8 @@ from mgdm_cli.commands import augment
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.folder import scan
-from tests.tiny import tiny_run, tiny_set, two_threads
+from tests.tiny import tiny_run, tiny_set
 
-__all__ = ["two_threads"]
 PLANTED = "ZyxwvutHemlockRq"  # in every string that is planted; its spellings are searched for
 NAMED = "QpomnlkGanymede"  # in every file name
 NAMING = ("combined.csv", ".mgdm/inputs.jsonl")  # list the user's own files for training (CONTRACT section 4)

@@ -76,24 +76,6 @@ def tree(root: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """Import this into a test module to pin the threads, on which bits depend."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Import this into a test module whose work is so small that one thread is quicker, most of all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
     """(the set, a trained run of it): import this into a test module."""

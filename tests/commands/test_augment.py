@@ -33,9 +33,9 @@ from mgdm_cli.data.plan import SCALE_BETWEEN, Filters
 from mgdm_cli.engine import gates, scaling
 from mgdm_cli.engine.run import SIBLINGS
 from mgdm_cli.errors import PARTIAL, NeedsTraining, OtherPlan, UsageError
-from tests.tiny import drain, ground, tiny_run, tiny_set, tree, two_threads
+from tests.tiny import ground, tiny_run, tiny_set, tree
 
-__all__ = ["drain", "ground", "two_threads"]
+__all__ = ["ground"]
 WANTED = Wanted(24, guidance="uncertainty", steps=6, block=4)
 
 
@@ -194,7 +194,7 @@ def command(ground: tuple[Source, Path], out: Path) -> subprocess.Popen[bytes]:
     ]
     return subprocess.Popen(
         [sys.executable, "-m", "mgdm_cli", *arguments, "-o", str(out), "--quiet"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "2"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 

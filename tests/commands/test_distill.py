@@ -24,9 +24,9 @@ from mgdm_cli.data.manifest import load
 from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, read_settings
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
-from tests.tiny import ground, one_thread
+from tests.tiny import ground
 
-__all__ = ["ground", "one_thread"]
+__all__ = ["ground"]
 METHODS = ("paths", "consistency", "fdistill", "ddgan")
 
 

@@ -18,9 +18,7 @@ from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.errors import GATE, BadInput, MissingInput, OtherPlan, UsageError
 from mgdm_cli.metrics.copies import CopyScorer
-from tests.tiny import CPU, one_thread, tiny_run
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, tiny_run
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
 REAL = dict(zip(GRADES, (90, 50, 30, 20), strict=True))

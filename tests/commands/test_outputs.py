@@ -11,9 +11,7 @@ import pytest
 from mgdm_cli.app import main
 from mgdm_cli.commands.reading import Source, beside
 from mgdm_cli.data.phantom_set import write_set
-from tests.tiny import COUNTS, one_thread, tiny_set
-
-__all__ = ["one_thread"]
+from tests.tiny import COUNTS, tiny_set
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from mgdm_cli.commands import train
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.errors import OtherPlan
-from tests.tiny import ground, one_thread, tiny_run
+from tests.tiny import ground, tiny_run
 
-__all__ = ["ground", "one_thread"]
+__all__ = ["ground"]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

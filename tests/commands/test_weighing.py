@@ -25,9 +25,7 @@ from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.judging import real_test
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
-from tests.tiny import CPU, one_thread, tiny_run, tree
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, tiny_run, tree
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
 

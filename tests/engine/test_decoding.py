@@ -15,9 +15,8 @@ from mgdm_cli.engine import decoding
 from mgdm_cli.engine.classifying import logits_of
 from mgdm_cli.engine.decoding import Candidates, Parts, cost, make_block
 from mgdm_cli.engine.run import load_parts
-from tests.tiny import CPU, tiny_run, tiny_set, two_threads
+from tests.tiny import CPU, tiny_run, tiny_set
 
-__all__ = ["two_threads"]
 RECIPE = Recipe(
     process="edm",
     sampler="dpmpp_2m",

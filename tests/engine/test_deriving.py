@@ -23,9 +23,8 @@ from mgdm_cli.engine.decoding import Count, Parts, cost, make_block
 from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import load_parts
 from mgdm_cli.errors import UsageError
-from tests.tiny import CPU, one_thread, tiny_run, tiny_set
+from tests.tiny import CPU, tiny_run, tiny_set
 
-__all__ = ["one_thread"]
 RECIPE = Recipe(
     process="edm", sampler="ddim", steps=5, guidance="uncertainty", strength=0.3, between=(0.15, 3.0),
     filters=Filters(label=False), extra={"depth": 0.6},

@@ -19,9 +19,7 @@ from mgdm_cli.engine.scaling import Scale
 from mgdm_cli.engine.student import METHODS, StudentSettings, grid_of
 from mgdm_cli.engine.training import Pictures
 from mgdm_cli.errors import UsageError
-from tests.tiny import CPU, drain, one_thread, tiny_run, tiny_set
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, drain, tiny_run, tiny_set
 
 
 @pytest.fixture(scope="module")

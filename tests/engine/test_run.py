@@ -15,9 +15,7 @@ from mgdm_cli.engine import weights
 from mgdm_cli.engine.planning import recipe_of
 from mgdm_cli.engine.run import DENOISER, GUIDE, RunSettings, load_parts, read_settings
 from mgdm_cli.errors import BadInput, MissingInput, UsageError
-from tests.tiny import CPU, tiny_run, tiny_set, two_threads
-
-__all__ = ["two_threads"]
+from tests.tiny import CPU, tiny_run, tiny_set
 
 
 @pytest.fixture(scope="module")
