@@ -341,24 +341,28 @@ def test_a_guide_no_better_than_chance_is_refused(
 
 
 def test_gates_reject_with_reasons_and_refill(
-    ground: tuple[Source, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ground: tuple[Source, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the gates on, what a hardly trained net makes loses its label now and then: each is told, and replaced."""
+    """Where the judge sees the class in every other candidate, the others are told, and later blocks bring as many more."""
+    seen = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])  # grade0, grade1, grade0, ...
+    monkeypatch.setattr("mgdm_cli.engine.gates.logits_of", lambda judge, x0: seen.repeat(len(x0) // 2, 1))
+    out = tmp_path / "out"
     result = augment.run(
         ground[0], Wanted(n=None, balance="grade0=6", guidance="none", steps=4, block=4, max_per_real=20),
-        out=tmp_path / "out", model=ground[1], device="cpu",
+        out=out, model=ground[1], device="cpu",
     )  # fmt: skip
-    rejected = load_rejected(tmp_path / "out")
-    assert result.document["images"] + len(result.document["rejected"]) > 0
-    assert all(
-        row.reason in ("label-lost", "near-copy", "twin", "blank", "out-of-range", "surplus") for row in rejected
-    )
-    assert result.exit_code == (0 if result.document["images"] == 6 else 5)
-    assert result.document["candidates"] == result.document["images"] + len(rejected)
-    assert "copy gate: only nearly the same picture is refused" in capfd.readouterr().err, (
-        "so small a set cannot calibrate it, and that is told"
-    )
-    page = (tmp_path / "out" / "report.html").read_text()
+    assert result.exit_code == 0
+    assert (result.document["images"], result.document["candidates"]) == (6, 12)
+    entries, rejected = load(out), load_rejected(out)
+    assert [(e.block, e.row) for e in entries] == [(f"0.{k}", row) for k in range(3) for row in (0, 2)]
+    assert [(r.block, r.row) for r in rejected] == [(f"0.{k}", row) for k in range(3) for row in (1, 3)]
+    assert {(r.reason, r.detail) for r in rejected} == {("label-lost", "the judge sees grade1")}
+    plan = open_plan(out)
+    seeds = [(e.block, e.row, e.seed) for e in entries] + [(r.block, r.row, r.seed) for r in rejected]
+    assert all(seed == plan.seed_of(plan.lots[0], int(block[2:]), row) for block, row, seed in seeds)
+    told = "copy gate: only nearly the same picture is refused"  # so small a set cannot calibrate it
+    assert told in capfd.readouterr().err
+    page = (out / "report.html").read_text()
     assert "Only nearly the same pictures as training images were refused" in page
     assert "were to be expected" not in page
 
