@@ -13,25 +13,37 @@ from pathlib import Path
 import pytest
 import torch
 
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import device, scaling, weights
 from mgdm_cli.engine.classifying import ClassifySettings, train_classifier
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import kept, pretrain, resume, save_checkpoint
-from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
+from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, RunSettings, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
 from mgdm_cli.engine.warp import WarpSettings
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
-from tests.tiny import CPU, drain, mgdm, tiny_run, tiny_set
+from tests.tiny import CPU, drain, mgdm, tiny_run
 
 NO_WARP = WarpSettings(probability=0.0)
 
 
+@pytest.fixture(scope="module")
+def ready(
+    ground: tuple[Source, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunSettings, Pictures, Pictures]:
+    """What a training needs: settings, its pictures, those of the holdout."""
+    prepared, settings = tiny_run(tmp_path_factory.mktemp("training") / "run", ground[0], trained=False)
+    train, holdout = (pictures(prepared, part, CPU) for part in (prepared.splits.train, prepared.splits.holdout))
+    return settings, train, holdout
+
+
 @pytest.fixture
-def begun(tmp_path: Path) -> tuple[TrainState, Pictures, Pictures, TrainSettings]:
-    prepared, settings = tiny_run(tmp_path / "run", tiny_set(tmp_path / "set"), trained=False)
-    data, holdout = pictures(prepared, prepared.splits.train, CPU), pictures(prepared, prepared.splits.holdout, CPU)
+def begun(
+    ready: tuple[RunSettings, Pictures, Pictures],
+) -> tuple[TrainState, Pictures, Pictures, TrainSettings]:
+    settings, data, holdout = ready
     return begin(new_model(settings, CPU), settings.train), data, holdout, settings.train
 
 
@@ -190,9 +202,9 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert said[1] == "continuing at step 2"
 
 
-def test_a_continued_training_says_first_what_was_learnt_before(tmp_path: Path) -> None:
+def test_a_continued_training_says_first_what_was_learnt_before(ground: tuple[Source, Path], tmp_path: Path) -> None:
     """The first event of the denoiser holds the images of the earlier run, so that the time left is told from new ones alone."""
-    prepared, settings = tiny_run(tmp_path / "run", tiny_set(tmp_path / "set"), trained=False, seen=800)
+    prepared, settings = tiny_run(tmp_path / "run", ground[0], trained=False, seen=800)
     for stop in (0, 160):
         first = None
         events = pretrain(tmp_path / "run", prepared, settings, CPU)
@@ -259,9 +271,9 @@ def test_weights_are_refused_when_damaged_missing_or_pickled(tmp_path: Path) -> 
         weights.load(tmp_path / "w.pt")
 
 
-def test_train_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_train_killed_at_any_moment_ends_with_the_same_weights(ground: tuple[Source, Path], tmp_path: Path) -> None:
     """`mgdm train` under kill -9 in each of its parts, the same command again until it ends: the hashes of an uninterrupted run."""
-    source = tiny_set(tmp_path / "set")
+    source = ground[0]
     prepared, settings = tiny_run(tmp_path / "whole", source, trained=False, seen=400)
     drain(pretrain(tmp_path / "whole", prepared, settings, CPU))
     broken, dice = tmp_path / "broken", random.Random(0)
