@@ -189,13 +189,8 @@ def planted(root: Path, kind: str) -> Source:
     return source
 
 
-@pytest.fixture
-def no_skill_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
-
-
 @pytest.mark.parametrize("kind", PLANTS)
-def test_no_planted_string_is_in_a_run_or_in_its_output(kind: str, tmp_path: Path, no_skill_needed: None) -> None:
+def test_no_planted_string_is_in_a_run_or_in_its_output(kind: str, tmp_path: Path, any_guide: None) -> None:
     source = planted(tmp_path / "set", kind)
     assert len(holding(tmp_path / "set", PLANTED)) >= 68, "the search sees what was planted"
     records = scan(source.data, patient_regex=source.patient_regex).records

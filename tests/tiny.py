@@ -72,6 +72,11 @@ def mgdm(*words: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; {code}; from mgdm_cli.app import main; sys.exit(main())", *words]
 
 
+def any_guide_will_do(patch: pytest.MonkeyPatch) -> None:
+    """Nets trained for a second do not beat chance; that refusal has a test of its own in commands/test_augment.py."""
+    patch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
+
+
 def drain(events: Iterator[object]) -> list[object]:
     """All that an engine yields."""
     return list(events)
@@ -86,12 +91,3 @@ def tree(root: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
         for path in files
         if not (name := path.relative_to(root).as_posix()).startswith(".mgdm") and name not in skipped
     }
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
-    """(the set, a trained run of it): import this into a test module."""
-    root = tmp_path_factory.mktemp("ground")
-    source = tiny_set(root / "set")
-    tiny_run(root / "run", source)
-    return source, root / "run"

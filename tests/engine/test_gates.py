@@ -122,9 +122,14 @@ def test_a_copy_of_a_training_image_is_refused_with_its_score() -> None:
     assert scores[1] == pytest.approx(0, abs=1e-3)
     assert shares[1] == 0
     assert all(score is not None and score > 0.25 for score in (scores[0], scores[2]))
-    few = gates(train=train[:4]).check(x0[1:2], 1, [])  # no threshold, for too few calibrate it
-    assert reasons(few) == [None]
-    assert few[0].copy_score is not None
+
+
+def test_where_too_few_calibrate_it_only_the_same_picture_is_a_copy() -> None:
+    train, x0 = pictures(4, seed=3), pictures(3)
+    x0[1] = train[2]
+    found = gates(train=train).check(x0, 1, [])
+    assert reasons(found) == [None, "near-copy", None]
+    assert all(verdict.copy_score is not None for verdict in found)
 
 
 @pytest.mark.parametrize("blank", [True, False])
