@@ -63,6 +63,7 @@ def test_what_failed_leaves_nothing(
     new = tmp_path_factory.mktemp("test")
     write_set(new, counts=dict.fromkeys(COUNTS, 2), size=32, form="png8", seed=9)
     monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mgdm_cli.engine.sizing.measure", lambda *_: Pace(10.0, 100.0))
     data = ["--data", str(source.data), "--base", "none"]
     assert main(["train", *data, "-o", str(tmp_path / "runs/r"), "--budget", "1s"]) == 4
     assert "too short" in capfd.readouterr().err
