@@ -28,6 +28,7 @@ from typing import Any
 from benchmarks.crash_job import forked, loaded, patients, plant, waited, words_of
 from benchmarks.crashing import BUGS, sha256, tree, unsound
 from benchmarks.keeping import keep
+from tests.tiny import measuring_little, tiny_run, tiny_set
 
 GATE = 3
 KILLS = 3  # of one folder at most
@@ -107,8 +108,6 @@ class Loop:
 
 def ground(base: Path) -> int:
     """A tiny set, a tiny model trained on it, and a training that has only begun."""
-    from tests.tiny import tiny_run, tiny_set
-
     source = tiny_set(base / "set")
     tiny_run(base / "begun", source, trained=False, seen=int(SEEN))
     tiny_run(base / "model", source)
@@ -118,6 +117,8 @@ def ground(base: Path) -> int:
 def loop(base: Path, *, what: str, times: int, seed: int, bug: str | None = None) -> Loop:
     """`times` kills below the folder `base`."""
     loaded()
+    if what == "train":
+        measuring_little()  # or most kills would meet the measuring of the scale, not the training
     if waited(forked(lambda: ground(base))) != 0:
         raise SystemExit("the tiny set and model could not be made")
     found = Loop(base, what, bug)

@@ -6,14 +6,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:  # it loads torch
+    from mgdm_cli.commands.reading import Source
+
 ROOT = Path(__file__).resolve().parents[1]
 
-# Before anything imports torch: the tests are small, and more threads than cores make them slower.
+# Before anything imports torch: the tests are small, and a second thread gains nothing and, beside other work, waits for the first.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, str(min(2, os.cpu_count() or 1)))
+    os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
@@ -47,3 +51,32 @@ def _fresh_console() -> Iterator[None]:
     console.reset()
     yield
     console.reset()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scans_here() -> Iterator[None]:
+    """Folders are looked at in this process, which is quicker than to start others; data/test_bad_input.py says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mgdm_cli.data.workers.Limits", lambda: None)
+        yield
+
+
+@pytest.fixture
+def any_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guides that do not beat chance are not refused."""
+    from tests.tiny import any_guide_will_do
+
+    any_guide_will_do(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Source, Path]]:
+    """(a tiny set, a trained run of it) for all modules: a test that changes one of them works on a copy."""
+    from tests.tiny import tiny_run, tiny_set, tree
+
+    root = tmp_path_factory.mktemp("ground")
+    source = tiny_set(root / "set")
+    tiny_run(root / "run", source)
+    before = tree(root)
+    yield source, root / "run"
+    assert tree(root) == before, "a test has changed what all of them share"

@@ -28,7 +28,7 @@ from benchmarks.crashing import BUGS, broken_order, sha256, tree, unsound
 from benchmarks.fault_injection import CALLS, FAULTS, Job, campaign, points, prepared, traced, tried
 from mgdm_cli.data.dataset import Dataset, reserve
 from tests.data import maker
-from tests.tiny import tiny_run, tiny_set
+from tests.tiny import mgdm, tiny_run, tiny_set
 
 LAYER = Job("layer")
 PATIENCE = 30.0  # seconds that a stopped run may take to end; ten on a machine that does nothing else (P6)
@@ -246,7 +246,7 @@ def test_training_stopped_by_sigterm_and_by_a_full_disk_ends_with_the_same_weigh
     """T3, T4 and T5: a checkpoint and 143; 74 and that checkpoint as it was; then the weights of an undisturbed run."""
     remounted(small_disk, "size=64m")
     setting = (
-        "import sys; from pathlib import Path; from tests.tiny import tiny_run, tiny_set\n"
+        "import sys; from pathlib import Path; from tests.tiny import mgdm, tiny_run, tiny_set\n"
         "base = Path(sys.argv[1]); source = tiny_set(base / 'set')\n"
         "for name in ('whole', 'broken'): tiny_run(base / name, source, trained=False, seen=240)"
     )
@@ -254,17 +254,10 @@ def test_training_stopped_by_sigterm_and_by_a_full_disk_ends_with_the_same_weigh
     subprocess.run([sys.executable, "-c", setting, str(small_disk)], env=environment, check=True, capture_output=True)
 
     def started(name: str) -> subprocess.Popen[str]:
-        words = [
-            "train",
-            "--data",
-            str(small_disk / "set"),
-            "-o",
-            str(small_disk / name),
-            "--patient-regex",
-            patients(),
-        ]
-        words += ["--seen", "240", "--device", "cpu", "--quiet", "--save-every", "0s"]
-        words = [sys.executable, "-m", "mgdm_cli", *words]
+        words = mgdm(
+            "train", "--data", str(small_disk / "set"), "-o", str(small_disk / name), "--patient-regex", patients(),
+            "--seen", "240", "--device", "cpu", "--quiet", "--save-every", "0s",
+        )  # fmt: skip
         return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
     def weights_of(name: str) -> dict[str, str]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import get_args
+
+import pytest
+from typer.core import TyperOption
 
 from mgdm_cli import app, errors
 from mgdm_cli.commands.arming import MADE
+from mgdm_cli.commands.distill import Method
 from mgdm_cli.commands.weighing import CONTROLS, OWN
+from mgdm_cli.data.codecs.chosen import KINDS
 from mgdm_cli.diffusion.divergence import DIVERGENCES
 from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.samplers import SAMPLERS
@@ -25,6 +32,30 @@ def test_every_menu_entry_is_in_the_readme() -> None:
         assert f"`{name}`" in menus, name
 
 
+@pytest.mark.parametrize(
+    ("verbs", "name", "menu"),
+    [
+        (("augment", "sample"), "sampler", SAMPLERS),
+        (("train",), "process", PROCESSES),
+        (("augment",), "guidance", GUIDANCE),
+        (("distill",), "divergence", DIVERGENCES),
+        (("augment", "sample"), "write_as", KINDS),
+        (("evaluate",), "arms", (*CONTROLS, OWN, *MADE)),
+        (("evaluate",), "nets", GROUPS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_menu_entry_is_in_the_help_of_its_flag(verbs: tuple[str, ...], name: str, menu: Collection[str]) -> None:
+    for verb in verbs:
+        (flag,) = (parameter for parameter in app.load(verb).params if parameter.name == name)
+        assert isinstance(flag, TyperOption)
+        assert set(menu) <= set(re.findall(r"[\w-]+", flag.help or "")), verb
+
+
+def test_every_method_is_a_choice_of_its_flag() -> None:
+    assert set(get_args(Method)) == set(METHODS)
+
+
 def test_every_verb_and_exit_code_is_in_the_readme() -> None:
     for verb in app.VERBS:
         assert f"`mgdm {verb}" in README, verb
@@ -38,17 +69,25 @@ def test_every_module_is_in_the_architecture() -> None:
     for path in (ROOT / "mgdm_cli").rglob("*.py"):
         folder = path.parent.relative_to(ROOT / "mgdm_cli").parts
         stem = "phantom*" if path.stem.startswith("phantom") else path.stem
-        if (
-            path.stem.startswith("__")
-            or folder[:2] == ("data", "codecs")
-            or folder[:1] in (("commands",), ("metrics",))
-        ):
+        verb = folder == ("commands",) and path.stem in app.VERBS
+        if verb or path.stem.startswith("__") or folder[:2] == ("data", "codecs") or folder[:1] == ("metrics",):
             continue
-        assert f"{stem}.py" in text, path.relative_to(ROOT)
+        assert re.search(rf"(?<![\w*]){re.escape(stem)}\.py", text), path.relative_to(ROOT)
 
 
-def test_the_documents_speak_of_the_project_alone() -> None:
-    for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert "/work/" not in text
-        assert "/tmp/env" not in text
+def written() -> Iterator[Path]:
+    """The text files of the project."""
+    for place in (".ci", "benchmarks", "mgdm_cli", "models", "tests"):
+        yield from (path for path in (ROOT / place).rglob("*") if path.suffix not in (".pyc", ".safetensors"))
+    yield from (path for path in ROOT.iterdir() if path.suffix in (".md", ".sh", ".toml", ".txt"))
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    """But /tmp/NAME, in examples."""
+    homes = "Users|data|home|media|mnt|root|scratch|srv|var|work|workspace"
+    place = re.compile(rf"(?<![\w./:}}>-])/(?:(?:{homes})/[\w.]|tmp/[\w.-]+/)")
+    assert all(place.search(f"see {path}") for path in ("/home/" + "a", "/tmp/" + "a/b"))
+    assert not place.search("see /tmp/a, ../data/b or https://a.org/data/b")
+    texts = {path: path.read_text(encoding="utf-8") for path in written() if path.is_file()}
+    assert ROOT / "README.md" in texts
+    assert {path.relative_to(ROOT).as_posix() for path, text in texts.items() if place.search(text)} == set()

@@ -16,9 +16,8 @@ from mgdm_cli.commands import augment
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.folder import scan
-from tests.tiny import tiny_run, tiny_set, two_threads
+from tests.tiny import tiny_run, tiny_set
 
-__all__ = ["two_threads"]
 PLANTED = "ZyxwvutHemlockRq"  # in every string that is planted; its spellings are searched for
 NAMED = "QpomnlkGanymede"  # in every file name
 NAMING = ("combined.csv", ".mgdm/inputs.jsonl")  # list the user's own files for training (CONTRACT section 4)
@@ -190,13 +189,8 @@ def planted(root: Path, kind: str) -> Source:
     return source
 
 
-@pytest.fixture
-def no_skill_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
-
-
 @pytest.mark.parametrize("kind", PLANTS)
-def test_no_planted_string_is_in_a_run_or_in_its_output(kind: str, tmp_path: Path, no_skill_needed: None) -> None:
+def test_no_planted_string_is_in_a_run_or_in_its_output(kind: str, tmp_path: Path, any_guide: None) -> None:
     source = planted(tmp_path / "set", kind)
     assert len(holding(tmp_path / "set", PLANTED)) >= 68, "the search sees what was planted"
     records = scan(source.data, patient_regex=source.patient_regex).records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,22 @@ def tiny_run(
     return prepared, settings
 
 
+def measuring_little() -> None:
+    """Have a training end with a scale that was measured on four images of each class: quicker than the training, not slower."""
+    scaling.IMAGES = scaling.LEAST = scaling.BLOCK = 4
+
+
+def mgdm(*words: str) -> list[str]:
+    """The command line of `mgdm` in a process of its own that measures little; without this module, for that loads pytest too."""
+    code = "from mgdm_cli.engine import scaling; scaling.IMAGES = scaling.LEAST = scaling.BLOCK = 4"
+    return [sys.executable, "-c", f"import sys; {code}; from mgdm_cli.app import main; sys.exit(main())", *words]
+
+
+def any_guide_will_do(patch: pytest.MonkeyPatch) -> None:
+    """Nets trained for a second do not beat chance; that refusal has a test of its own in commands/test_augment.py."""
+    patch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
+
+
 def drain(events: Iterator[object]) -> list[object]:
     """All that an engine yields."""
     return list(events)
@@ -74,30 +91,3 @@ def tree(root: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
         for path in files
         if not (name := path.relative_to(root).as_posix()).startswith(".mgdm") and name not in skipped
     }
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """Import this into a test module to pin the threads, on which bits depend."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Import this into a test module whose work is so small that one thread is quicker, most of all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
-    """(the set, a trained run of it): import this into a test module."""
-    root = tmp_path_factory.mktemp("ground")
-    source = tiny_set(root / "set")
-    tiny_run(root / "run", source)
-    return source, root / "run"

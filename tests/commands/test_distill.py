@@ -24,28 +24,22 @@ from mgdm_cli.data.manifest import load
 from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, read_settings
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
-from tests.tiny import ground, one_thread
+from tests.tiny import tree
 
-__all__ = ["ground", "one_thread"]
+pytestmark = pytest.mark.usefixtures("any_guide")
 METHODS = ("paths", "consistency", "fdistill", "ddgan")
 
 
 @pytest.fixture(scope="module")
-def students(ground: tuple[Source, Path]) -> dict[str, Path]:
+def students(ground: tuple[Source, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A student of each method, barely taught."""
-    made = {}
+    root, made = tmp_path_factory.mktemp("students"), {}
     for method in METHODS:
-        made[method] = ground[1].with_name(method)
+        made[method] = root / method
         result = distill.run(ground[0], ground[1], out=made[method], method=method, seen=64, device="cpu")
         assert result.exit_code == 0
         assert result.document["method"] == method
     return made
-
-
-@pytest.fixture(autouse=True)
-def any_guide_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nets trained for a second do not beat chance."""
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
 
 
 def test_a_student_is_a_run_with_its_teachers_judges(ground: tuple[Source, Path], students: dict[str, Path]) -> None:
@@ -145,10 +139,11 @@ def test_a_folder_of_hidden_files_is_nobodys(ground: tuple[Source, Path], tmp_pa
 
 
 def test_dry_run_writes_nothing(ground: tuple[Source, Path], tmp_path: Path) -> None:
-    (ground[1] / scaling.FILE).unlink()
-    before = {path: path.read_bytes() for path in ground[1].iterdir()}
-    result = distill.run(ground[0], ground[1], out=tmp_path / "no", budget="10m", device="cpu", dry_run=True)
-    assert {path: path.read_bytes() for path in ground[1].iterdir()} == before, "nor does it measure the scale"
+    run = shutil.copytree(ground[1], tmp_path / "run")
+    (run / scaling.FILE).unlink()
+    before = tree(run)
+    result = distill.run(ground[0], run, out=tmp_path / "no", budget="10m", device="cpu", dry_run=True)
+    assert tree(run) == before, "nor does it measure the scale"
     assert result.document["seen"] > 2000
     assert not (tmp_path / "no").exists()
 

@@ -13,14 +13,13 @@ from mgdm_cli.commands import distill, evaluate, leaking, sample
 from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
+from mgdm_cli.console import Result
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.errors import GATE, BadInput, MissingInput, OtherPlan, UsageError
 from mgdm_cli.metrics.copies import CopyScorer
-from tests.tiny import CPU, one_thread, tiny_run
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, tiny_run
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
 REAL = dict(zip(GRADES, (90, 50, 30, 20), strict=True))
@@ -51,10 +50,15 @@ def trained(folder: Path, source: Source) -> Path:
     return folder / "run"
 
 
-def test_a_fair_set_is_compared_and_told(folder: Path, source: Source) -> None:
-    found = evaluate.run(source, folder / "made", seen=SEEN, device="cpu")
+@pytest.fixture(scope="module")
+def first(folder: Path, source: Source) -> tuple[Result, Path]:
+    """The set evaluated once, and the folder of that, which holds the judges; tests that write take a copy."""
+    return evaluate.run(source, folder / "made", seen=SEEN, device="cpu"), folder / "made-evaluation"
+
+
+def test_a_fair_set_is_compared_and_told(folder: Path, source: Source, first: tuple[Result, Path]) -> None:
+    found, out = first
     assert found.exit_code == 0
-    out = folder / "made-evaluation"
     document = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert document["classes"]["grade3"] == {"real": 20, "synthetic": 20}
     assert document["kernel"]["lo"] < document["kernel"]["value"] < document["kernel"]["hi"]
@@ -82,22 +86,29 @@ def test_a_fair_set_is_compared_and_told(folder: Path, source: Source) -> None:
         f"/{path.name}" in text or f">{path.name}" in text for path in (folder / "real").rglob("*.png")
     )  # no real file is named
 
+
+def test_what_was_learnt_is_used_again(
+    folder: Path, source: Source, first: tuple[Result, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(first[1], tmp_path / "out")
     for name in (".DS_Store", ".judge-1.safetensors.part"):  # of a file manager; of a kill
         (out / name).write_bytes(b"")
-    again = evaluate.run(source, folder / "made", seen=SEEN, device="cpu")  # the judges are there: used again
-    assert again.document == found.document
-    assert (out / "report.html").read_text(encoding="utf-8") == page
+    monkeypatch.delattr("mgdm_cli.engine.judging.train_classifier")
+    again = evaluate.run(source, folder / "made", out=out, seen=SEEN, device="cpu")
+    assert {**again.document, "out": first[1]} == first[0].document
+    assert (out / "report.html").read_bytes() == (first[1] / "report.html").read_bytes()
 
 
-def test_copied_images_fail_the_gate_and_real_ones_can_be_hidden(folder: Path, source: Source) -> None:
+def test_copied_images_fail_the_gate_and_real_ones_can_be_hidden(
+    folder: Path, source: Source, first: tuple[Result, Path]
+) -> None:
     shutil.copytree(folder / "made", folder / "stolen")
     for path in sorted((folder / "real" / "grade0").iterdir())[:30]:
         shutil.copy(path, folder / "stolen" / "grade0" / f"zz-{path.name}")
     out = folder / "hidden"
     out.mkdir()
     for name in ("judge-1.safetensors", "judge-2.safetensors"):
-        if (folder / "made-evaluation" / name).exists():
-            shutil.copy(folder / "made-evaluation" / name, out / name)
+        shutil.copy(first[1] / name, out / name)
     found = evaluate.run(source, folder / "stolen", out=out, seen=SEEN, device="cpu", real_images=False)
     assert found.exit_code == GATE
     assert found.document["copies"]["failed"]
@@ -107,19 +118,23 @@ def test_copied_images_fail_the_gate_and_real_ones_can_be_hidden(folder: Path, s
     assert 'alt="nearest training image"' not in page
 
 
-def test_a_test_folder_says_how_good_the_judges_are(folder: Path, source: Source) -> None:
+def test_a_test_folder_an_encoder_and_the_model_tell_more(
+    folder: Path, source: Source, first: tuple[Result, Path], trained: Path, tmp_path: Path
+) -> None:
+    """How good the judges are; distances by a net of one's own in place of the first judge; whom the model knows."""
     write_set(folder / "test", counts=dict.fromkeys(GRADES, 6), size=SIZE, seed=8)
-    judge = folder / "made-evaluation" / "judge-2.safetensors"  # and a net of one's own in place of the first judge
-    found = evaluate.run(source, folder / "made", test=folder / "test", seen=SEEN, device="cpu", encoder=judge)
+    for path in sorted((folder / "test").rglob("*.png")):
+        path.rename(path.with_name(path.name.replace("P", "P9")))  # other patients
+    judge = first[1] / "judge-2.safetensors"
+    found = evaluate.run(
+        source, folder / "made", out=shutil.copytree(first[1], tmp_path / "out"), test=folder / "test", seen=SEEN,
+        device="cpu", encoder=judge, model=trained,
+    )  # fmt: skip
     space = found.document["feature_space"]
     assert space["what"] == "judge-2.safetensors, an encoder of yours (classifier)"
     assert space["sha256"] == sha256_file(judge)
     assert found.document["judges_on_test"]["images"] == 24
     assert 0 <= found.document["judges_on_test"]["balanced_accuracy"] <= 1
-
-
-def test_the_model_is_asked_whom_it_knows(folder: Path, source: Source, trained: Path) -> None:
-    found = evaluate.run(source, folder / "made", seen=SEEN, device="cpu", model=trained)
     asked = found.document["leaks"]["membership"]
     assert asked["lo"] < 0.5 < asked["hi"]
     assert list(asked["n"]) == [150, 40]

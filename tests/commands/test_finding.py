@@ -10,9 +10,7 @@ import pytest
 from mgdm_cli.commands.finding import Training, found, found_or_trained, with_commands
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.errors import NeedsTraining, OtherPlan
-from tests.tiny import CPU, one_thread, tiny_run, tiny_set
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, tiny_run, tiny_set
 
 
 def test_a_forgotten_patient_regex_is_told(tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import Lock
 from mgdm_cli.errors import FolderInUse, OtherPlan, UsageError
-from tests.tiny import ground, tiny_run
-
-__all__ = ["ground"]
+from tests.tiny import tiny_run
 
 
 def typed(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -62,7 +60,7 @@ def test_images_are_made_again_by_the_run_in_the_cache(
     ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
-    sample.run(ground[1], labels="grade1=2", out=tmp_path / "out", steps=2, device="cpu")
+    sample.run(ground[1], labels="grade1=2", out=tmp_path / "out", steps=3, device="cpu")
     again = partial(verify.remake_with, None, None)
     with pytest.raises(UsageError, match="not in the cache"):
         verify.run(tmp_path / "out", regenerate=1, remake=again)

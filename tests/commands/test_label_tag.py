@@ -16,9 +16,8 @@ from mgdm_cli.data.dataset import PLAN
 from mgdm_cli.data.folder import scan
 from mgdm_cli.data.plan import read_plan
 from mgdm_cli.engine.run import SETTINGS
-from tests.tiny import one_thread, tiny_run, tiny_set
+from tests.tiny import tiny_run, tiny_set
 
-__all__ = ["one_thread"]
 TAG = "BodyPartExamined"
 PARTS = {"grade0": "HEAD", "grade1": "CHEST", "grade2": "KNEE", "grade3": "SKIN"}
 WANTED = Wanted(8, guidance="cfg", steps=3, block=2, filters=False, balance="HEAD=2,CHEST=2,KNEE=2,SKIN=2")

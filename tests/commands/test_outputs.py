@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,8 @@ import pytest
 from mgdm_cli.app import main
 from mgdm_cli.commands.reading import Source, beside
 from mgdm_cli.data.phantom_set import write_set
-from tests.tiny import COUNTS, one_thread, tiny_set
-
-__all__ = ["one_thread"]
+from mgdm_cli.engine.sizing import Pace
+from tests.tiny import COUNTS, tiny_set
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +63,7 @@ def test_what_failed_leaves_nothing(
     new = tmp_path_factory.mktemp("test")
     write_set(new, counts=dict.fromkeys(COUNTS, 2), size=32, form="png8", seed=9)
     monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mgdm_cli.engine.sizing.measure", lambda *_: Pace(10.0, 100.0))
     data = ["--data", str(source.data), "--base", "none"]
     assert main(["train", *data, "-o", str(tmp_path / "runs/r"), "--budget", "1s"]) == 4
     assert "too short" in capfd.readouterr().err
@@ -107,11 +105,18 @@ def test_a_report_goes_into_a_folder_that_is_there(
     ids=["base", "width", "none", "process"],
 )
 def test_a_training_says_what_it_starts_from_and_why(
-    flags: tuple[str, ...], told: str, source: Source, tmp_path: Path
+    flags: tuple[str, ...],
+    told: str,
+    source: Source,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ["train", "--data", str(source.data), "-o", str(tmp_path / "run"), "--seen", "64", *flags]
-    with subprocess.Popen([sys.executable, "-m", "mgdm_cli", *words], stderr=subprocess.PIPE, text=True) as child:
-        assert child.stderr is not None
-        line = next((line for line in child.stderr if line.startswith("training from ")), "")
-        child.kill()
-    assert f"{told}: 64 images seen" in line
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mgdm_cli.engine.sizing.measure", lambda *_: Pace(10.0, 100.0))
+    monkeypatch.setattr("mgdm_cli.engine.pretraining.pretrain", stopped)
+    assert main(["train", "--data", str(source.data), "-o", str(tmp_path / "run"), "--seen", "64", *flags]) == 130
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("training from ")]
+    assert [f"{told}: 64 images seen" in line for line in lines] == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,7 @@ import pytest
 from mgdm_cli.commands import train
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.errors import OtherPlan
-from tests.tiny import ground, one_thread, tiny_run
-
-__all__ = ["ground", "one_thread"]
+from tests.tiny import tiny_run
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -32,8 +31,9 @@ def test_a_flag_that_differs_from_the_run_is_refused(
         train.run(ground[0], out=ground[1], device="cpu", dry_run=dry_run, **more)  # type: ignore[arg-type]
 
 
-def test_the_same_command_again_is_no_other(ground: tuple[Source, Path]) -> None:
-    again = train.run(ground[0], out=ground[1], device="cpu", budget="1h", seen=96, width=8, base="none", process="edm")
+def test_the_same_command_again_is_no_other(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(ground[1], tmp_path / "run")
+    again = train.run(ground[0], out=run, device="cpu", budget="1h", seen=96, width=8, base="none", process="edm")
     assert again.document["seen"] == 96
 
 

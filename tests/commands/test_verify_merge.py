@@ -18,9 +18,6 @@ from mgdm_cli.data.manifest import Entry, load
 from mgdm_cli.data.plan import Plan
 from mgdm_cli.errors import UsageError
 from tests.data import maker
-from tests.tiny import one_thread
-
-__all__ = ["one_thread"]
 
 
 @pytest.fixture(autouse=True)

@@ -25,9 +25,7 @@ from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.judging import real_test
 from mgdm_cli.engine.preparing import Prepared
 from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
-from tests.tiny import CPU, one_thread, tiny_run, tree
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, tiny_run, tree
 
 GRADES = ("grade0", "grade1", "grade2", "grade3")
 
@@ -108,13 +106,12 @@ def test_a_dry_run_writes_nothing(folder: Path, prepared: Prepared, tmp_path: Pa
 
 
 def test_an_arm_is_made_by_the_model_once(
-    folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_guide: None
 ) -> None:
     """As many images of each class as the synthetic set has, by the recipe of the arm; a dry run says what it would take.
 
     Of a class of nine real images too, which augment by itself would not fill up.
     """
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
     tiny_run(tmp_path / "run", Source(folder / "real", patient_regex=PATIENT_REGEX), seen=32)
     one = Asked.of("dup,synthetic,ungated", "lenet", 1, 2)
     whole = task(folder, prepared, tmp_path, one, test=folder / "test", model=tmp_path / "run")

@@ -56,6 +56,11 @@ from tests.data.hostile import (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def scans_here() -> None:
+    """Not here: as a user's folders are looked at, in processes of their own that a bad file may kill."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of the table: what makes the folder, what is said, the exit code, and more words for the command."""

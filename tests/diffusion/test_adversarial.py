@@ -18,9 +18,6 @@ from mgdm_cli.diffusion.adversarial import (
     steepness,
 )
 from mgdm_cli.diffusion.samplers import ddpm
-from tests.tiny import one_thread
-
-__all__ = ["one_thread"]
 
 
 def test_the_chain_of_four_is_the_papers() -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.plan import Filters, Recipe
 from mgdm_cli.engine import weights
 from mgdm_cli.engine.decoding import Candidates, Parts, cost, make_block
 from mgdm_cli.engine.planning import recipe_of
-from mgdm_cli.engine.run import DENOISER, WEAK, RunSettings, load_parts
+from mgdm_cli.engine.run import DENOISER, WEAK, RunSettings, load_parts, read_settings
 from mgdm_cli.errors import BadInput, UsageError
-from tests.tiny import CPU, tiny_run, tiny_set
+from tests.tiny import CPU
 
 RECIPE = Recipe(
     process="edm", sampler="unipc", steps=6, scale=2.0, scale_between=(0.3, 5.0), guidance="auto",
@@ -23,10 +25,8 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSettings]:
-    root = tmp_path_factory.mktemp("auto")
-    _, settings = tiny_run(root / "run", tiny_set(root / "set"))
-    return root / "run", settings
+def trained(ground: tuple[Source, Path]) -> tuple[Path, RunSettings]:
+    return ground[1], read_settings(ground[1])
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,7 @@ def test_auto_asks_both_models_inside_its_interval(parts: Parts) -> None:
 
 
 def test_another_runs_weak_model_is_refused(trained: tuple[Path, RunSettings], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    for path in trained[0].iterdir():
-        (run / path.name).write_bytes(path.read_bytes())
+    run = shutil.copytree(trained[0], tmp_path / "run")
     tensors, header = weights.load(run / WEAK)
     weights.save(run / WEAK, {name: tensor + 1 for name, tensor in tensors.items()}, header)
     with pytest.raises(BadInput, match="not the one this denoiser"):

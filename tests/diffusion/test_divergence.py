@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from mgdm_cli.diffusion.divergence import DIVERGENCES, RATIO, ratio, target, weights_of
-from tests.tiny import one_thread
 
-__all__ = ["one_thread"]
 LEVELS = torch.logspace(math.log10(0.3), math.log10(2.2), 10).tolist()
 SPREAD, FAR = 0.5, 8.0
 

@@ -20,9 +20,8 @@ from mgdm_cli.engine.run import DENOISER, RunSettings, first_weights, load_parts
 from mgdm_cli.errors import BadInput, UsageError
 from mgdm_cli.nets.layers import unit
 from mgdm_cli.nets.unet import UNet, UNetSettings
-from tests.tiny import CPU, drain, tiny_set, tiny_settings, two_threads
+from tests.tiny import CPU, drain, tiny_set, tiny_settings
 
-__all__ = ["two_threads"]
 SMALL = UNetSettings(3, 7, width=8, widths=(1, 2), blocks=1, attention=(False, True), warp=7)
 
 

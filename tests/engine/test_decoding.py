@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.plan import Filters, Recipe
 from mgdm_cli.diffusion import guidance
 from mgdm_cli.diffusion.process import edm
@@ -14,10 +16,9 @@ from mgdm_cli.diffusion.samplers import SAMPLERS
 from mgdm_cli.engine import decoding
 from mgdm_cli.engine.classifying import logits_of
 from mgdm_cli.engine.decoding import Candidates, Parts, cost, make_block
-from mgdm_cli.engine.run import load_parts
-from tests.tiny import CPU, tiny_run, tiny_set, two_threads
+from mgdm_cli.engine.run import load_parts, read_settings
+from tests.tiny import CPU
 
-__all__ = ["two_threads"]
 RECIPE = Recipe(
     process="edm",
     sampler="dpmpp_2m",
@@ -32,10 +33,8 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    root = tmp_path_factory.mktemp("decoding")
-    _, settings = tiny_run(root / "run", tiny_set(root / "set"))
-    return load_parts(root / "run", settings, CPU)[0]
+def parts(ground: tuple[Source, Path]) -> Parts:
+    return load_parts(ground[1], read_settings(ground[1]), CPU)[0]
 
 
 def block(
@@ -53,7 +52,8 @@ def test_the_same_numbers_give_the_same_bits(parts: Parts) -> None:
 def test_the_replayed_stage_equals_a_full_second_decode(
     parts: Parts, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = RECIPE.model_copy(update={"sampler": sampler})
+    knobs = {"inner": 2.0} if sampler == "langevin" else {}
+    recipe = RECIPE.model_copy(update={"sampler": sampler, "knobs": knobs})
     short = block(parts, recipe)
     monkeypatch.setattr(guidance.Recorded, "replay", lambda self, rows, then: then)
     full = block(parts, recipe)

@@ -23,9 +23,8 @@ from mgdm_cli.engine.decoding import Count, Parts, cost, make_block
 from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import load_parts
 from mgdm_cli.errors import UsageError
-from tests.tiny import CPU, one_thread, tiny_run, tiny_set
+from tests.tiny import CPU, tiny_run, tiny_set
 
-__all__ = ["one_thread"]
 RECIPE = Recipe(
     process="edm", sampler="ddim", steps=5, guidance="uncertainty", strength=0.3, between=(0.15, 3.0),
     filters=Filters(label=False), extra={"depth": 0.6},
@@ -129,14 +128,13 @@ def test_cost_is_what_a_block_really_does(ground: tuple[Source, Path, Prepared, 
 
 
 @pytest.fixture
-def any_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_pass(any_guide: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny nets do not beat chance, and few of their candidates pass."""
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
     monkeypatch.setattr("mgdm_cli.engine.planning.LEAST_ACCEPTANCE", 1)
 
 
 def test_nothing_of_a_real_image_is_written(
-    ground: tuple[Source, Path, Prepared, Parts], tmp_path: Path, any_guide: None
+    ground: tuple[Source, Path, Prepared, Parts], tmp_path: Path, few_pass: None
 ) -> None:
     source, run = ground[:2]
     out = tmp_path / "out"
@@ -170,7 +168,7 @@ def test_nothing_of_a_real_image_is_written(
 
 
 def test_an_image_that_was_hardly_changed_is_refused_as_a_copy(
-    ground: tuple[Source, Path, Prepared, Parts], tmp_path: Path, any_guide: None
+    ground: tuple[Source, Path, Prepared, Parts], tmp_path: Path, few_pass: None
 ) -> None:
     """In the first round, that is: later ones mix fresh noise in."""
     wanted = replace(WANTED, strength=1e-6, depth=0.3)
@@ -212,7 +210,7 @@ def test_a_strength_that_was_said_is_kept(
     ],
 )
 def test_what_does_not_go_with_real_images_is_refused(
-    ground: tuple[Source, Path, Prepared, Parts], tmp_path: Path, any_guide: None, change: dict[str, object]
+    ground: tuple[Source, Path, Prepared, Parts], tmp_path: Path, few_pass: None, change: dict[str, object]
 ) -> None:
     with pytest.raises(UsageError):
         augment.run(ground[0], replace(WANTED, **change), out=tmp_path / "out", model=ground[1], device="cpu")  # type: ignore[arg-type]

@@ -19,9 +19,6 @@ from mgdm_cli.metrics.copies import CopyScorer
 from mgdm_cli.metrics.leaks import Membership, NeighbourTest, membership, neighbour_test
 from mgdm_cli.metrics.parts import PartScorer
 from mgdm_cli.nets.unet import UNet, UNetSettings
-from tests.tiny import one_thread
-
-__all__ = ["one_thread"]
 
 SIDE, HELD, MADE = 16, 120, 96
 Images = NDArray[np.float32]

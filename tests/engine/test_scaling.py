@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from mgdm_cli.commands import augment, sample, train
 from mgdm_cli.commands.completing import suited_scale
@@ -18,20 +18,20 @@ from mgdm_cli.data.checking import open_plan
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.engine import scaling
 from mgdm_cli.engine.run import DENOISER, load_parts, read_settings
-from tests.tiny import ground, tiny_run
-
-__all__ = ["ground"]
-
-CPU = torch.device("cpu")
+from tests.tiny import CPU, tiny_run
 
 
-def test_the_nearest_entry_is_kept_for_its_denoiser(
-    ground: tuple[Source, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def run(ground: tuple[Source, Path], tmp_path: Path) -> tuple[Source, Path]:
+    """A copy of the run, for its scale is measured anew."""
+    return ground[0], shutil.copytree(ground[1], tmp_path / "run")
+
+
+def test_the_nearest_entry_is_kept_for_its_denoiser(run: tuple[Source, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "IMAGES", 16)
     monkeypatch.setattr(scaling, "LEAST", 4)
     monkeypatch.setattr(scaling, "BLOCK", 4)
-    source, folder = ground
+    source, folder = run
     (folder / scaling.FILE).unlink()
     prepared, settings = prepare(source, seed=0), read_settings(folder)
     parts, _ = load_parts(folder, settings, CPU)
@@ -49,8 +49,8 @@ def test_the_nearest_entry_is_kept_for_its_denoiser(
     assert scaling.stored(folder) is None
 
 
-def test_without_two_unseen_images_of_any_class_nothing_is_measured(ground: tuple[Source, Path]) -> None:
-    source, folder = ground
+def test_without_two_unseen_images_of_any_class_nothing_is_measured(run: tuple[Source, Path]) -> None:
+    source, folder = run
     (folder / scaling.FILE).unlink()
     prepared, settings = prepare(source, seed=0), read_settings(folder)
     few = replace(prepared, splits=replace(prepared.splits, train=prepared.splits.train[:1], holdout=()))
@@ -72,12 +72,8 @@ def test_training_ends_with_it(ground: tuple[Source, Path], tmp_path: Path, monk
         assert told == found.scale
 
 
-def test_it_is_used_where_none_is_said(
-    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The guide of a net trained for a second does not beat chance; that refusal is tested elsewhere."""
-    monkeypatch.setattr("mgdm_cli.engine.planning.require_skill", lambda folder, guidance: {})
-    source, folder = ground
+def test_it_is_used_where_none_is_said(run: tuple[Source, Path], tmp_path: Path, any_guide: None) -> None:
+    source, folder = run
     document = {"denoiser": sha256_file(folder / DENOISER), "scale": 1.5, "between": [0.4, 4.0]}
     (folder / scaling.FILE).write_text(json.dumps(document))
     wanted = Wanted(4, guidance="cfg", steps=3, block=4, filters=False)

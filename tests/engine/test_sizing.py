@@ -9,9 +9,7 @@ from mgdm_cli.engine.preparing import Prepared, pictures
 from mgdm_cli.engine.run import RunSettings
 from mgdm_cli.engine.sizing import CLASSIFIER_SEEN, OVERHEAD, SHORT, SMALL_BATCH, Pace, fit_to_budget, fitted, of_length
 from mgdm_cli.errors import NeedsTraining
-from tests.tiny import CPU, one_thread, tiny_run, tiny_set
-
-__all__ = ["one_thread"]
+from tests.tiny import CPU, tiny_run, tiny_set
 
 
 @pytest.fixture(scope="module")

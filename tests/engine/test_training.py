@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +13,37 @@ from pathlib import Path
 import pytest
 import torch
 
+from mgdm_cli.commands.reading import Source
 from mgdm_cli.data.files import sha256_file
-from mgdm_cli.engine import device, weights
+from mgdm_cli.engine import device, scaling, weights
 from mgdm_cli.engine.classifying import ClassifySettings, train_classifier
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import kept, pretrain, resume, save_checkpoint
-from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, new_model
+from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, RunSettings, new_model
 from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
 from mgdm_cli.engine.warp import WarpSettings
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
-from tests.tiny import CPU, drain, tiny_run, tiny_set, two_threads
+from tests.tiny import CPU, drain, mgdm, tiny_run
 
-__all__ = ["two_threads"]
 NO_WARP = WarpSettings(probability=0.0)
 
 
+@pytest.fixture(scope="module")
+def ready(
+    ground: tuple[Source, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunSettings, Pictures, Pictures]:
+    """What a training needs: settings, its pictures, those of the holdout."""
+    prepared, settings = tiny_run(tmp_path_factory.mktemp("training") / "run", ground[0], trained=False)
+    train, holdout = (pictures(prepared, part, CPU) for part in (prepared.splits.train, prepared.splits.holdout))
+    return settings, train, holdout
+
+
 @pytest.fixture
-def begun(tmp_path: Path) -> tuple[TrainState, Pictures, Pictures, TrainSettings]:
-    prepared, settings = tiny_run(tmp_path / "run", tiny_set(tmp_path / "set"), trained=False)
-    data, holdout = pictures(prepared, prepared.splits.train, CPU), pictures(prepared, prepared.splits.holdout, CPU)
+def begun(
+    ready: tuple[RunSettings, Pictures, Pictures],
+) -> tuple[TrainState, Pictures, Pictures, TrainSettings]:
+    settings, data, holdout = ready
     return begin(new_model(settings, CPU), settings.train), data, holdout, settings.train
 
 
@@ -191,9 +202,9 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert said[1] == "continuing at step 2"
 
 
-def test_a_continued_training_says_first_what_was_learnt_before(tmp_path: Path) -> None:
+def test_a_continued_training_says_first_what_was_learnt_before(ground: tuple[Source, Path], tmp_path: Path) -> None:
     """The first event of the denoiser holds the images of the earlier run, so that the time left is told from new ones alone."""
-    prepared, settings = tiny_run(tmp_path / "run", tiny_set(tmp_path / "set"), trained=False, seen=800)
+    prepared, settings = tiny_run(tmp_path / "run", ground[0], trained=False, seen=800)
     for stop in (0, 160):
         first = None
         events = pretrain(tmp_path / "run", prepared, settings, CPU)
@@ -260,31 +271,27 @@ def test_weights_are_refused_when_damaged_missing_or_pickled(tmp_path: Path) -> 
         weights.load(tmp_path / "w.pt")
 
 
-def test_train_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """`mgdm train` under kill -9, the same command again until it ends: the hashes of an uninterrupted run."""
-    source = tiny_set(tmp_path / "set")
+def test_train_killed_at_any_moment_ends_with_the_same_weights(ground: tuple[Source, Path], tmp_path: Path) -> None:
+    """`mgdm train` under kill -9 in each of its parts, the same command again until it ends: the hashes of an uninterrupted run."""
+    source = ground[0]
     prepared, settings = tiny_run(tmp_path / "whole", source, trained=False, seen=400)
     drain(pretrain(tmp_path / "whole", prepared, settings, CPU))
-    broken = tmp_path / "broken"
+    broken, dice = tmp_path / "broken", random.Random(0)
     tiny_run(broken, source, trained=False, seen=400)
-    command = [sys.executable, "-m", "mgdm_cli", "train", "--data", str(source.data), "-o", str(broken)]
-    command += ["--patient-regex", str(source.patient_regex), "--device", "cpu", "--quiet", "--save-every", "0s"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    killed = 0
-    for attempt in range(12):
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
-        deadline = time.monotonic() + 2.0 + 0.7 * attempt
-        while child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-            killed += 1
+    command = mgdm(
+        "train", "--data", str(source.data), "-o", str(broken), "--patient-regex", str(source.patient_regex),
+        "--device", "cpu", "--quiet", "--save-every", "0s",
+    )  # fmt: skip
+    # within the guide, the judge, the denoiser twice, and the measuring of the scale
+    for begun in ("lock", GUIDE, JUDGE, "checkpoint-000000030.sha256", DENOISER):
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        while child.poll() is None and not (broken / begun).exists():
+            time.sleep(0.005)
+        time.sleep(dice.uniform(0.0, 0.3))
+        child.kill()
         _, said = child.communicate()
-        if child.returncode == 0:
-            break
         assert child.returncode == -signal.SIGKILL, said.decode()
-    else:
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert killed >= 1
+    subprocess.run(command, check=True, capture_output=True)
     for name in (GUIDE, JUDGE, DENOISER):
         assert sha256_file(broken / name) == sha256_file(tmp_path / "whole" / name), name
+    assert scaling.stored(broken) is not None

@@ -15,9 +15,6 @@ from mgdm_cli.engine.utility import Arm, Bench, Cell, CellSettings, Table
 from mgdm_cli.engine.utility_jobs import run_cells
 from mgdm_cli.errors import UsageError
 from mgdm_cli.metrics.utility import Gain, gain
-from tests.tiny import one_thread
-
-__all__ = ["one_thread"]
 
 # Seven images of a class are too few for these; a smaller net has nothing left to gain.
 NETS = ("resnet", "densenet")

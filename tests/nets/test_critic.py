@@ -6,9 +6,6 @@ import torch
 
 from mgdm_cli.nets.critic import Critic, CriticSettings, Head
 from mgdm_cli.nets.unet import UNet, UNetSettings
-from tests.tiny import one_thread
-
-__all__ = ["one_thread"]
 
 
 def test_the_critic_sees_both_pictures_the_level_and_the_class() -> None:
