@@ -17,9 +17,6 @@ from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.allotment import allot
 from mgdm_cli.engine.judging import others
 from mgdm_cli.errors import BadInput, OtherPlan
-from tests.tiny import ground
-
-__all__ = ["ground"]
 
 
 def pictures(folder: Path, count: int = 4, size: int = 24) -> None:
