@@ -21,7 +21,7 @@ def tree(root: Path) -> dict[str, str]:
 
 
 def unsound(root: Path, whole: dict[str, str]) -> list[str]:
-    """What is wrong with a data set in the making, held against the finished one (RELIABILITY 3.4, P2 and P3).
+    """What is wrong with a data set in the making, held against the finished one.
 
     An image under its final name has its final bytes; the done marker stands only over files that are all right.
     """

@@ -5,7 +5,7 @@
     python -m benchmarks.kill_loop --times 40 --plant in-place  # a bug on purpose: must end with exit code 3
 
 SIGKILL comes at a moment drawn uniformly over the length of a run; every folder is killed up to three times before it may
-end. After each kill no image under its final name is torn and no marker lies (RELIABILITY 3.4: P1, P2, P3, T2, T3). The
+end. After each kill no image under its final name is torn and no marker lies. The
 commands run in forks of one process that has loaded PyTorch but never used it, so that a run takes a second, not ten.
 """
 

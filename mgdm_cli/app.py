@@ -143,7 +143,7 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code (CONTRACT section 6)."""
+    """Run one command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     console.reset()
     console.configure(as_json="--json" in words)  # a usage error comes before the option is read

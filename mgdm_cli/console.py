@@ -91,11 +91,6 @@ def say(line: str) -> None:
         _to_stderr(line)
 
 
-def warn(line: str) -> None:
-    """One warning on stderr, --quiet or not."""
-    _to_stderr(f"mgdm: warning: {line}")
-
-
 def fail(sentence: str) -> None:
     """The one line of an error on stderr."""
     _to_stderr(f"mgdm: error: {sentence}")

@@ -1,4 +1,4 @@
-"""What a person can cause: one message, one hint, one exit code (CONTRACT section 6).
+"""What a person can cause: one message, one hint, one exit code.
 
 Anything else that is raised is a bug: it keeps its traceback (in the log) and ends with exit code 1.
 """

@@ -1,4 +1,4 @@
-"""Stopped in any way, a run goes on to the same bytes (RELIABILITY 3.4). The long forms are commands in benchmarks/.
+"""Stopped in any way, a run goes on to the same bytes. The long forms are commands in benchmarks/.
 
 Kills inside every call of the file layer are in data/test_dataset.py, kills of the commands at random moments in
 commands/test_augment.py and engine/test_training.py. Here: faults from the kernel's side, the order of calls that a power
@@ -31,7 +31,7 @@ from tests.data import maker
 from tests.tiny import mgdm, tiny_run, tiny_set
 
 LAYER = Job("layer")
-PATIENCE = 30.0  # seconds that a stopped run may take to end; ten on a machine that does nothing else (P6)
+PATIENCE = 30.0  # seconds that a stopped run may take to end; ten on a machine that does nothing else
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -243,7 +243,7 @@ def test_sigterm_ends_with_143_and_the_command_goes_on_and_writes_nothing_outsid
 @pytest.mark.slow
 @pytest.mark.external("mount")
 def test_training_stopped_by_sigterm_and_by_a_full_disk_ends_with_the_same_weights(small_disk: Path) -> None:
-    """T3, T4 and T5: a checkpoint and 143; 74 and that checkpoint as it was; then the weights of an undisturbed run."""
+    """A checkpoint and 143; 74 and that checkpoint as it was; then the weights of an undisturbed run."""
     remounted(small_disk, "size=64m")
     setting = (
         "import sys; from pathlib import Path; from tests.tiny import mgdm, tiny_run, tiny_set\n"
@@ -289,7 +289,7 @@ def test_training_stopped_by_sigterm_and_by_a_full_disk_ends_with_the_same_weigh
 
 @pytest.mark.slow
 def test_another_instruction_set_gives_nearly_the_same_images(tmp_path: Path) -> None:
-    """Not the same bytes, for no one promises those: within one grey level in 99.9 % of the pixels (RELIABILITY 4.3).
+    """Not the same bytes, for no one promises those: within one grey level in 99.9 % of the pixels.
 
     Of a net that has learnt: the answers of one that has not change with the last bit of what it is asked.
     """
@@ -314,7 +314,7 @@ def test_another_instruction_set_gives_nearly_the_same_images(tmp_path: Path) ->
 
 
 def strangers(trace: str, root: Path) -> set[str]:
-    """Paths outside `root` that were opened for writing, made or renamed (P7).
+    """Paths outside `root` that were opened for writing, made or renamed.
 
     Not counted: devices of no content, the file by which Python's tempfile asks whether the temporary folder can be
     written and which it removes at once, and the list of fonts that matplotlib keeps in its own cache.

@@ -33,7 +33,6 @@ LAYERS = {
     "diffusion": layer(heavy="torch"),
     "nets": layer(heavy="torch"),
     "data": layer("errors __init__", "numpy pydantic"),
-    "data/batches": layer("errors __init__", "numpy pydantic torch"),
     "metrics": layer("errors data nets", "torch numpy scipy sklearn"),
     "report": layer("errors data/manifest __init__"),
     "engine": layer("errors data nets diffusion metrics __init__", "torch numpy safetensors pydantic"),

@@ -295,14 +295,13 @@ def test_json_has_no_nan_and_no_foreign_types() -> None:
 def test_quiet_leaves_only_the_result(mount: Mount, capfd: pytest.CaptureFixture[str]) -> None:
     def run(**settings: Any) -> Result:
         console.say("a remark")
-        console.warn("a warning")
         with console.progress("work", 10, "steps") as bar:
             bar.advance(10)
         return Result({}, ("the result",))
 
     mount(run)
     assert main([*CALL, "--quiet"]) == 0
-    assert capfd.readouterr() == ("the result\n", "mgdm: warning: a warning\n")
+    assert capfd.readouterr() == ("the result\n", "")
 
 
 def test_a_line_that_the_terminal_cannot_encode_is_escaped(capfd: pytest.CaptureFixture[str]) -> None:

@@ -217,6 +217,8 @@ def command(
     ] = None,
     real_images: options.RealImages = True,
     write_as: options.WriteAs = None,
+    name: options.SetName = None,
+    contact: options.Contact = None,
     data_source: options.DataSource = None,
     consent: options.Consent = None,
     licence: options.Licence = None,
@@ -262,8 +264,8 @@ def command(
         depth = DEPTH if depth is None else depth
     if strength is None and pulls:  # a pull from noise leaves a real image a copy of itself
         strength = FROM_REAL[2] if real else STRENGTH
-    flags = vars(folder) | {name: value for name, value in locals().items() if name not in ("folder", "real", "pulls")}
-    said = {"source": data_source, "consent": consent, "licence": licence}
+    flags = vars(folder) | {flag: value for flag, value in locals().items() if flag not in ("folder", "real", "pulls")}
+    said = {"name": name, "contact": contact, "source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
         guidance=guidance,
@@ -280,7 +282,7 @@ def command(
         copy_alpha=copy_alpha,
         filters=filters,
         block=batch_size,
-        statement={name: text for name, text in said.items() if text},
+        statement={field: text for field, text in said.items() if text},
         on=on,
         write_as=write_as,
         depth=depth,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -14,7 +14,7 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.completing import known_scale, suited_scale
 from mgdm_cli.commands.modelling import prepare, require_trained, same_threads
-from mgdm_cli.commands.reading import Source, reads_images, refuse_inside
+from mgdm_cli.commands.reading import Source, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
 
@@ -50,8 +50,12 @@ def run(
     device: str = "auto",
     save_every: str = SAVE_EVERY,
     dry_run: bool = False,
+    flags: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Distil a student of `teacher` into `out`, or continue the one there. Raises NeedsTraining, OtherPlan, UsageError."""
+    """Distil a student of `teacher` into `out`, or continue the one there. Raises NeedsTraining, OtherPlan, UsageError.
+
+    `flags` go to config.resolved.toml.
+    """
     from mgdm_cli.data.plan import SCALE_BETWEEN
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.run import read_settings
@@ -91,6 +95,7 @@ def run(
         if dry_run:
             return Result({"dry_run": True, "seen": student.seen}, (f"would continue the student in {out}",))
     trained = _into(out, teacher, prepared, settings, student, where, options.seconds_of(save_every) or 0.0)
+    keep_settings(out, flags)
     return _made(out, trained)
 
 
@@ -329,6 +334,7 @@ def command(
     mgdm distill runs/fundus --data ./fundus --method ddgan --budget 20m -o runs/fundus-four
     mgdm augment --data ./fundus --model runs/fundus-fast --n 5000
     """
+    flags = vars(source) | {name: value for name, value in locals().items() if name != "source"}
     finish(
         run(
             source,
@@ -345,5 +351,6 @@ def command(
             device=device,
             save_every=save_every,
             dry_run=dry_run,
+            flags=flags,
         )
     )

@@ -12,7 +12,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.modelling import prepare, require_trained
-from mgdm_cli.commands.reading import Source, alike, beside, reads_images, refuse_inside
+from mgdm_cli.commands.reading import Source, alike, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
 
@@ -53,7 +53,6 @@ def run(
     from mgdm_cli.commands.documenting import document_of
     from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.commands.measuring import Question, find
-    from mgdm_cli.config import RESOLVED, resolved_toml
     from mgdm_cli.data.files import Lock, canonical, make_dirs, missing_dirs, write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.judging import SEEN, images_of, real_test
@@ -83,8 +82,7 @@ def run(
         found = replace(find(question), utility=utility)
         code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
         document = {**document_of(found), "exit_code": code}
-        if flags is not None:
-            write_atomic(target / RESOLVED, resolved_toml(flags).encode())
+        keep_settings(target, flags)
         write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
         write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
     lines = (*lines_of(found), str(target / PAGE))

@@ -388,6 +388,8 @@ WriteAs = Annotated[
 
 CARD = "Card"
 
+SetName = Annotated[str | None, typer.Option("--name", help="Name of the data set.", rich_help_panel=CARD)]
+Contact = Annotated[str | None, typer.Option("--contact", help="Whom to ask about it.", rich_help_panel=CARD)]
 DataSource = Annotated[
     str | None, typer.Option("--data-source", help="Where the real data come from.", rich_help_panel=CARD)
 ]

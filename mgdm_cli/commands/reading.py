@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
@@ -91,6 +91,15 @@ def beside(folder: Path, ending: str) -> Path:
     """The folder next to `folder` that is named like it, with `ending`; of "." and ".." by their true names."""
     whole = folder.resolve()
     return (whole if folder.name in ("", "..") else folder).with_name(whole.name + ending)
+
+
+def keep_settings(folder: Path, flags: Mapping[str, Any] | None) -> None:
+    """config.resolved.toml of a command that wrote `folder`: it takes them again as --config. Raises IoFailed."""
+    from mgdm_cli.config import RESOLVED, resolved_toml
+    from mgdm_cli.data.files import write_atomic
+
+    if flags is not None:
+        write_atomic(folder / RESOLVED, resolved_toml(flags).encode())
 
 
 def refuse_inside(out: Path, *folders: Path) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
+from mgdm_cli.commands.reading import beside
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER, SCALE
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import PARTIAL, UsageError
@@ -126,7 +127,7 @@ def run(
 def command(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")],
     labels: Annotated[str, typer.Option("--labels", metavar="A=N,B=M", help="How many images of which class.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
+    out: options.Out = None,
     sampler: options.SamplerName = None,
     steps: options.Steps = None,
     scale: options.Scale = None,
@@ -156,7 +157,7 @@ def command(
         run(
             run_folder,
             labels=labels,
-            out=out,
+            out=beside(run_folder, "-samples") if out is None else out,
             sampler=sampler,
             steps=steps,
             scale=scale,

@@ -13,7 +13,7 @@ from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.completing import suited_scale
 from mgdm_cli.commands.modelling import Length, foreseen, prepare, train_into
-from mgdm_cli.commands.reading import Source, beside, reads_images, refuse_inside
+from mgdm_cli.commands.reading import Source, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 
 SAVE_EVERY = "5m"
@@ -39,8 +39,6 @@ def run(
 
     `flags` go to config.resolved.toml.
     """
-    from mgdm_cli.config import RESOLVED, resolved_toml
-    from mgdm_cli.data.files import write_atomic
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.pretraining import read_log
     from mgdm_cli.engine.run import GUIDE, JUDGE, SETTINGS
@@ -65,8 +63,7 @@ def run(
         return Result(document, (line,))
     every = options.seconds_of(save_every) or 0.0
     settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)
-    if flags is not None:
-        write_atomic(out / RESOLVED, resolved_toml(flags).encode())
+    keep_settings(out, flags)
     suits = suited_scale(out, prepared, settings, where)
     skills = {name: load(out / file)[1]["accuracy"] for name, file in (("guide", GUIDE), ("judge", JUDGE))}
     log = read_log(out)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from mgdm_cli.data.labels import counts_in
 from mgdm_cli.errors import BadInput, UsageError
 
-SMALLEST_CLASS = 10  # real images; below it a class is left out unless forced (CONTRACT section 5)
+SMALLEST_CLASS = 10  # real images; below it a class is left out unless forced
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from mgdm_cli.data.image import Form, Mark
 from mgdm_cli.data.labels import folder_of, is_class_name
 from mgdm_cli.errors import OtherPlan, UsageError
 
-FORMAT = "mgdm-plan-1"
 NOT_STATED = "not stated"
 ANOTHER_FOLDER = "Use another output folder."
 LOT = 64  # images: the unit that shards share out
@@ -81,7 +80,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 class Machine(Frozen):
-    """What the bits of a result depend on besides the settings (RELIABILITY section 4.2)."""
+    """What the bits of a result depend on besides the settings."""
 
     device: str
     cpu_capability: str

@@ -12,7 +12,7 @@ from mgdm_cli.data.image import Record
 from mgdm_cli.data.labels import natural
 from mgdm_cli.errors import BadInput, UsageError
 
-MIN_HOLDOUT = 100  # images: what a copy threshold at 1 % needs (RELIABILITY: m >= 1/alpha - 1)
+MIN_HOLDOUT = 100  # images: what a copy threshold at 1 % needs (m >= 1/alpha - 1)
 KEPT = 2  # patients of a class that stay in train: guide and judge share none
 MAX_SHARE = 0.20  # of the training images, where 100 would be more
 

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mgdm_cli.data.batches import class_weights
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
 from . import warp as warping
 from . import weights
 from .device import bf16, computes_in_bf16, seeded, step_seed
-from .training import Pictures, Tick
+from .training import Pictures, Tick, class_weights
 
 CLEAN = 0.01  # the noise level at which a finished image is judged
 NOISE_AWARE = (CLEAN, 3.0)

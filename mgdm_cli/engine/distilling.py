@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mgdm_cli.data.batches import class_weights
 from mgdm_cli.diffusion.types import Cond
 from mgdm_cli.errors import NeedsTraining
 from mgdm_cli.nets.critic import Critic, CriticSettings, Head
@@ -25,7 +24,7 @@ from .pretraining import Event, forget_checkpoints, kept
 from .run import DENOISER, GUIDE, JUDGE, RunSettings, denoiser_header, new_model, read_settings
 from .sizing import OVERHEAD, typical
 from .student import StudentSettings
-from .training import TICK, Pictures, Tick, drawn, undisturbed
+from .training import TICK, Pictures, Tick, class_weights, drawn, undisturbed
 
 LEAST_SEEN = 2_000  # training images below which a student is not worth its name
 

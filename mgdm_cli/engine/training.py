@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mgdm_cli.data.batches import class_weights
 from mgdm_cli.diffusion.loss import denoising_loss
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.types import NULL, WARPED_FROM, Cond
@@ -220,6 +219,14 @@ def drawn(
     """(x0 (batch, C, H, W), label (batch,), warp (batch, W)): images drawn with these weights (N,), warped, and what is told of it."""
     pick = picked(weights, batch, generator)
     return shown(data, pick, warping.draw(batch, warp, generator))
+
+
+def class_weights(label: Tensor, balance: float) -> Tensor:
+    """(N,) weight of each image in a draw with replacement: classes appear as count ** (1 - balance). float64, sums to 1."""
+    counts = torch.bincount(label.cpu()).double()
+    share = torch.where(counts > 0, counts.clamp_min(1) ** (1 - balance), 0.0)
+    weights = (share / counts.clamp_min(1))[label.cpu()]
+    return weights / weights.sum()
 
 
 def picked(weights: Tensor, batch: int, generator: torch.Generator) -> Tensor:

@@ -74,5 +74,5 @@ def apply(x: Tensor, warp: Tensor) -> Tensor:
 
 
 def strong(classes_smallest: int) -> WarpSettings:
-    """Settings for the smallest class: stronger below 200 images (CONTRACT 5)."""
+    """Settings for the smallest class: stronger below 200 images."""
     return WarpSettings(probability=0.3, angle_rad=math.radians(12)) if classes_smallest < 200 else WarpSettings()

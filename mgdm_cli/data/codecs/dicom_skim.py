@@ -20,7 +20,7 @@ LONG = frozenset(
     [b"OB", b"OW", b"SQ", b"UT", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR", b"UV", b"SV", b"UN"]
 )  # 4 bytes of length, PS3.5 7.1.2
 SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 _DEPTH = 16  # of sequences in sequences: more is left to pydicom
 _NAMED, _BARE, _WIDE = struct.Struct("<HH2sH"), struct.Struct("<HHI"), struct.Struct("<I")
 
