@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
 from mgdm_cli.commands.completing import add_siblings, suited_scale
+from mgdm_cli.commands.making import strained
 from mgdm_cli.errors import OtherPlan, UsageError
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def lines_of(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[st
         lines.append(
             f"class {name}: {missing} images short: too few candidates passed the gates; a model that was trained longer may do"
         )
+    if many := strained(document):
+        lines.append(f"most candidates were refused ({many}): a model that was trained longer loses fewer")
     cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
     lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")
     lines += [f"caution: {caution}" for caution in document["notes"]]

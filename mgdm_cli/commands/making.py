@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.run import RunSettings
 
 
+STRAINED, FEWEST = 2, 8  # refused candidates for each that passed, and refused ones, above which a class is named
+
+
 def recipe_by(
     settings: RunSettings,
     wanted: Wanted,
@@ -160,6 +163,16 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
         "blocks_made_now": work.blocks,
         "exit_code": code,
     }
+
+
+def strained(document: Mapping[str, Any]) -> str:
+    """The classes of a run record of which the gates refused twice as many candidates as they let pass, in words; "" where none."""
+    counts = document["classes"].items()
+    return ", ".join(
+        f"{name} {row['rejected']} of {row['rejected'] + row['synthetic']}"
+        for name, row in counts
+        if row["rejected"] > max(STRAINED * row["synthetic"], FEWEST)
+    )
 
 
 def _seconds(dataset: Dataset, work: Work, trained: float, seconds: float) -> dict[str, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from mgdm_cli.commands.making import strained
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -128,6 +130,9 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
                 f"It says whether an image still shows its class: {judge}. Give more images, or a model that was trained longer.",
             )
         )
+    if many := strained(document):
+        why = "What the gates let pass is a choice: the more they refuse, the less it is what the model knows of the class."
+        lines.append(Verdict("caution", f"Most candidates were refused: {many}.", why))
     gone = document["rejected"].get("near-copy", 0)
     if calibration is not None and calibration.threshold.value is None:
         lines.append(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mgdm_cli.app import main
 from mgdm_cli.commands import augment
+from mgdm_cli.commands.making import strained
 from mgdm_cli.commands.modelling import prepare
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
@@ -132,3 +133,10 @@ def test_an_unfinished_set_is_told_when_it_is_evaluated(ground: tuple[Source, Pa
     assert plan_in(tmp_path / "out", prepared)[1] == ()
     shutil.rmtree(tmp_path / "out/.mgdm")
     assert plan_in(tmp_path / "out", prepared)[1][0].startswith("the set is not finished: 2 images were planned")
+
+
+def test_a_class_of_which_most_candidates_were_refused_is_named() -> None:
+    rows = {"a": (4, 2), "b": (4, 28), "c": (0, 9), "d": (2, 7)}
+    document = {"classes": {name: {"synthetic": made, "rejected": gone} for name, (made, gone) in rows.items()}}
+    assert strained(document) == "b 28 of 32, c 9 of 9"
+    assert strained({"classes": {"a": {"synthetic": 4, "rejected": 2}}}) == ""
