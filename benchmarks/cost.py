@@ -35,6 +35,7 @@ from mgdm_cli.engine.device import make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
 from mgdm_cli.errors import PARTIAL
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+from mgdm_cli.nets.layers import patch_of
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 SIZES, CLASSES = (32, 64, 96, 128), (2, 4, 8, 16)
@@ -43,7 +44,7 @@ BLOCK, MEGABYTE = 8, 1024  # ru_maxrss counts kilobytes
 
 def parts_of(size: int, classes: int) -> Parts:
     """Nets as `train` would make them for grey images of this size, untrained."""
-    patch = 2 if size >= 64 else 1
+    patch = patch_of((size, size))
     net = UNet(UNetSettings(1, classes, patch=patch, warp=WIDTH)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.nn.init.normal_(net.out.weight, std=0.02)  # not the zeros it begins with
     guide = Classifier(ClassifierSettings(1, classes, 0.5, patch=patch)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

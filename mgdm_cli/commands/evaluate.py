@@ -224,12 +224,7 @@ def command(
         ),
     ] = None,
     dry_run: options.DryRun = False,
-    real_images: Annotated[
-        bool,
-        typer.Option(
-            "--real-images/--no-real-images", help="Show real images in the report.", rich_help_panel=options.OUTPUT
-        ),
-    ] = True,
+    real_images: options.RealImages = True,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mgdm_cli.data.cautions import cautions
+from mgdm_cli.data.codecs.marks import NOTICE
 from mgdm_cli.data.manifest import Entry, Measures, Rejected
 from mgdm_cli.data.plan import NOT_STATED, Plan
 
-WARNING = "SYNTHETIC DATA - NOT FOR CLINICAL USE"
 KEEP_IN_HOUSE = (
     "combined.csv names your real files, and report.html and .mgdm/ may show real images or rejected near-copies "
     "of them: leave these three out when the folder is passed on."
@@ -28,7 +28,7 @@ def card(plan: Plan, entries: Sequence[Entry], rejected: Sequence[Rejected]) -> 
     quotas = plan.quotas
     reasons = Counter(row.reason for row in rejected)
     return {
-        "warning": WARNING,
+        "warning": NOTICE,
         "name": plan.statement.name,
         "images": len(entries),
         "classes": [

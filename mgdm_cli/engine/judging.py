@@ -25,6 +25,7 @@ from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.metrics.labels import softmax
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
+from mgdm_cli.nets.layers import patch_of
 
 from .classifying import (
     CLEAN,
@@ -220,7 +221,7 @@ def _train(
 ) -> Iterator[Progress]:
     data: Pictures = pictures(prepared, half, device)
     channels = prepared.frame.form.channels
-    patch = 2 if max(prepared.frame.net_size) >= 64 else 1
+    patch = patch_of(prepared.frame.net_size)
     settings = ClassifierSettings(channels, len(prepared.classes), float(data.x0.std()), patch=patch)
     torch.manual_seed(seed + SALT + index)
     net = Classifier(settings).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -14,6 +14,7 @@ from mgdm_cli.diffusion.process import PROCESSES
 from mgdm_cli.diffusion.types import Cond
 from mgdm_cli.errors import NeedsTraining, UsageError
 from mgdm_cli.nets.classifier import ClassifierSettings
+from mgdm_cli.nets.layers import patch_of
 from mgdm_cli.nets.unet import UNetSettings
 
 from . import bases
@@ -71,7 +72,7 @@ def settings_for(
         raise UsageError(f"--process: {process!r} is not known", "Choose " + ", ".join(PROCESSES) + ".")
     frame = prepared.frame
     channels, classes = frame.form.channels, len(prepared.classes)
-    patch = 2 if max(frame.net_size) >= 64 else 1
+    patch = patch_of(frame.net_size)
     spread = float(data.x0.std())
     smallest = min(prepared.counts.values())
     unet = UNetSettings(channels, classes, width=width, patch=patch, warp=warping.WIDTH)

@@ -91,6 +91,11 @@ class UnitLinear(Unit):
         return F.linear(x, self.counted())
 
 
+def patch_of(size: Sequence[int]) -> int:
+    """Pixels a side that a net for images of (height, width) folds into channels: from 64 on it quarters the widest maps."""
+    return 2 if max(size) >= 64 else 1
+
+
 def unit(x: Tensor) -> Tensor:
     """x (B, D) at a root mean square of 1 over each row."""
     out: Tensor = F.normalize(x.float(), dim=1, eps=EPS) * x.shape[1] ** 0.5
