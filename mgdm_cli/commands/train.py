@@ -12,6 +12,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options
 from mgdm_cli.commands.completing import suited_scale
+from mgdm_cli.commands.estimating import memory_of
 from mgdm_cli.commands.modelling import Length, foreseen, prepare, train_into
 from mgdm_cli.commands.reading import Source, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
@@ -58,8 +59,10 @@ def run(
             "seen": settings.train.seen,
             "images_per_second": round(pace.denoiser, 1),
             "seconds": round(seconds),
+            "memory_bytes": memory_of(prepared),
         }
-        line = f"would train on {sum(prepared.counts.values())} images, see {settings.train.seen}, in about {console.clock_text(seconds)}"
+        images = f"{sum(prepared.counts.values())} images, see {settings.train.seen}"
+        line = f"would train on {images}, in about {console.clock_text(seconds)} and {memory_of(prepared) / 1e9:.1f} GB of memory"
         return Result(document, (line,))
     every = options.seconds_of(save_every) or 0.0
     settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)

@@ -13,7 +13,8 @@ def cautions(plan: Plan) -> tuple[str, ...]:
     """One sentence each; none where nothing is odd."""
     found = [] if plan.patients_known else [UNKNOWN_PATIENTS]
     quotas = plan.quotas
-    for name, count in plan.real.items():
+    for name in plan.classes:  # in their order, which `real` loses in plan.json
+        count = plan.real.get(name, 0)
         if quotas.get(name) and count < FEW:
             found.append(
                 f"class {name}: {count} real images were learnt from: what is made of so few is less varied than the class, and may "

@@ -24,20 +24,21 @@ def test_a_usual_set_needs_no_caution() -> None:
 
 def test_each_oddity_is_told_once_and_stands_on_the_card() -> None:
     plan = with_classes(
-        {"a": 12, "b": 400, "c": 5}, {"a": 10, "b": 10, "c": 0}, asked=50, patients_known=False, max_per_real=2.0
+        {"d": 12, "b": 400, "c": 5}, {"d": 10, "b": 10, "c": 0}, asked=50, patients_known=False, max_per_real=2.0
     )
     plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"filters": Filters(copy_alpha=0.01)})})
     found = cautions(plan)
     assert found[0] == UNKNOWN_PATIENTS
     assert [line.split(":")[0] for line in found[1:]] == [
-        "class a",
+        "class d",
         "class c is left out",
         "50 images were asked for and 20 planned",
         "the copy gate refuses only nearly the same picture as a training image",
     ]
     content = card(plan, (), ())
     assert content["cautions"] == list(found)
-    assert readme(content).count("\n- Class a: 12 real images were learnt from") == 1
+    assert cautions(read_plan(plan.to_bytes())) == found
+    assert readme(content).count("\n- Class d: 12 real images were learnt from") == 1
 
 
 def test_a_judge_that_hardly_beats_a_guess_is_told() -> None:
