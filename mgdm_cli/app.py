@@ -224,11 +224,12 @@ def explain(error: BaseException) -> MgdmError:
         return IoFailed(
             f"input or output failed{name}: {error.strerror}", "Make room or grant access; the same command continues"
         )
-    torch_s = type(error).__name__ == "OutOfMemoryError"  # told by its name, for torch may not be loaded here
-    if isinstance(error, MemoryError) or torch_s:
+    # Torch's own errors are told by name and words, for torch may not be loaded here.
+    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or named:
         return IoFailed(
             "out of memory",
-            "Give a smaller --size, --batch-size or --jobs, or a machine with more of it; the same command continues",
+            "The same command continues where there is more of it; else give a smaller --size, --batch-size or --jobs, and another folder",
         )
     if isinstance(error, FloatingPointError):
         return NeedsTraining(

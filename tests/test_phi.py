@@ -20,7 +20,7 @@ from tests.tiny import tiny_run, tiny_set
 
 PLANTED = "ZyxwvutHemlockRq"  # in every string that is planted; its spellings are searched for
 NAMED = "QpomnlkGanymede"  # in every file name
-NAMING = ("combined.csv", ".mgdm/inputs.jsonl")  # list the user's own files for training (CONTRACT section 4)
+NAMING = ("combined.csv", ".mgdm/inputs.jsonl")  # list the user's own files for training
 
 
 def spellings(text: str) -> set[bytes]:

@@ -131,8 +131,9 @@ def test_a_bug_without_an_output_folder_leaves_a_temporary_log(mount: Mount, cap
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (MemoryError(), 74, "out of memory. Give a smaller --size"),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 74, "out of memory. Give a smaller --size"),
+        (MemoryError(), 74, "out of memory. The same command continues where there is more of it"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 74, "out of memory. The same command"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 74, "out of memory. The same command"),
         (FloatingPointError("the loss is nan at step 7"), 4, "the loss is nan at step 7. The same command continues"),
     ],
 )

@@ -120,6 +120,16 @@ class Maker:
         made = made_by(plan) if plan is not None and plan.inputs == self.prepared.fingerprint else None
         return Training(made or runs[0], seed=self.seed)
 
+    def _made_elsewhere(self, plan: Plan) -> bool:
+        """Whether the model that makes the arms is known to be another one than that of the set."""
+        from mgdm_cli.commands.finding import cached_runs, made_by
+        from mgdm_cli.data.files import sha256_file
+        from mgdm_cli.engine.run import DENOISER
+
+        if self.model is not None:
+            return sha256_file(self.model / DENOISER) != plan.models.denoiser
+        return made_by(plan) is None and bool(cached_runs(self.prepared.fingerprint))
+
     def _plan(self) -> Plan | None:
         """Of the synthetic set, where it holds one."""
         from mgdm_cli.data.checking import open_plan
@@ -135,7 +145,8 @@ class Maker:
 
         like: dict[str, Any] = {}
         plan = self._plan()
-        if plan is not None and plan.recipe.depth is None:  # a recipe for real images does not suit noise
+        # A recipe for real images does not suit noise, nor a student's another model.
+        if plan is not None and plan.recipe.depth is None and not self._made_elsewhere(plan):
             recipe = plan.recipe
             like = {what: getattr(recipe, what) for what in LIKE}
             silent = {

@@ -81,12 +81,10 @@ def run(
     if dry_run:
         from mgdm_cli.commands.estimating import estimate
 
-        with with_commands(source, training):
-            return estimate(prepared, allotment, wanted, training, where)
+        return estimate(prepared, allotment, wanted, training, where)
     with reserve(target) as lock:
         console.log_to(target / ".mgdm" / "log")
-        with with_commands(source, training):
-            settings, trained = found_or_trained(training, prepared, where)
+        settings, trained = found_or_trained(training, prepared, where)
         wanted = completed(training, prepared, settings, wanted, where)
         works = works_for(training, settings, prepared, allotment, wanted, where)
         with Dataset.open(target, works.plan, inputs=input_rows(prepared), shard=part, lock=lock) as dataset:
@@ -242,6 +240,8 @@ def command(
     mgdm augment --data ./fundus --n 100 --source real --depth 0.8
     mgdm augment --data ./ct --label-tag BodyPartExamined --slices axial --size 64 --balance equal --n 300
     """
+    # As they were given: a default that is filled in below would be an idle flag beside another one.
+    flags = vars(folder) | {flag: value for flag, value in locals().items() if flag != "folder"}
     real, pulls = source == "real", _pulls(guidance) and mode == "guide"
     _refuse_idle(
         {
@@ -264,7 +264,6 @@ def command(
         depth = DEPTH if depth is None else depth
     if strength is None and pulls:  # a pull from noise leaves a real image a copy of itself
         strength = FROM_REAL[2] if real else STRENGTH
-    flags = vars(folder) | {flag: value for flag, value in locals().items() if flag not in ("folder", "real", "pulls")}
     said = {"name": name, "contact": contact, "source": data_source, "consent": consent, "licence": licence}
     wanted = Wanted(
         n,
@@ -287,8 +286,8 @@ def command(
         write_as=write_as,
         depth=depth,
     )
-    finish(
-        run(
+    with with_commands(folder, Training(model, budget, seen, seed, flip, base)):
+        result = run(
             folder,
             wanted,
             out=out,
@@ -304,7 +303,7 @@ def command(
             real_images=real_images,
             flags=flags,
         )
-    )
+    finish(result)
 
 
 def _pulls(guidance: str) -> bool:

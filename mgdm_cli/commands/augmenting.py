@@ -154,7 +154,7 @@ def lines_of(dataset: Dataset, work: Work, document: dict[str, Any]) -> tuple[st
         lines.append(
             f"class {name}: {missing} images short: too few candidates passed the gates; a model that was trained longer may do"
         )
-    if many := strained(document):
+    if many := strained(dataset):
         lines.append(f"most candidates were refused ({many}): a model that was trained longer loses fewer")
     cost = f"{document['evaluations_per_image']:.1f} U-Net evaluations an accepted image"
     lines.append(f"{document['images']} images, {cost}, {console.clock_text(work.seconds)} to generate")

@@ -70,6 +70,8 @@ def run(
     _refuse_other(target, prepared.fingerprint)
     maker = Maker(source, prepared, synthetic, target, model, where, seed)
     tests = real_test(test, prepared, read=alike(source))
+    for note in tests.scan.notes if test is not None else ():
+        console.say(f"test: {note}")
     task = None if asked is None else weighing.Weighing(maker, asked, tests)
     if dry_run and task is not None:
         return weighing.estimate(task)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
 
-SLACK = 1.5  # the pace of a few steps is measured anew: the same command with the same budget must be let go on
+SLACK = (
+    3.0  # the pace is measured anew, beside other work perhaps: the same command with the same budget must be let go on
+)
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,11 @@ def with_commands(source: Source, training: Training) -> Iterator[None]:
     try:
         yield
     except NeedsTraining as error:
-        minutes = DEFAULT_BUDGET / 60 if error.seconds is None else error.seconds // 60 + 1
+        minutes = DEFAULT_BUDGET / 60 if error.seconds is None else -(-error.seconds // 60)
         said = [source.flags(), f"--budget {minutes:.0f}m"]
         said += [f"--seed {training.seed}"] * bool(training.seed) + ["--flip"] * training.flip
         said += [f"--base {training.base}"] * (training.base != "auto")
-        error.hint += f" Or train apart: mgdm train {' '.join(said)} -o RUN, and then give this command --model RUN."
+        error.hint += f" Or train apart: mgdm train {' '.join(said)} -o RUN; then give this command --model RUN in place of how to train"
         raise
 
 
@@ -123,7 +125,7 @@ def found_or_trained(training: Training, prepared: Prepared, device: torch.devic
         return begun, 0.0
     length = length_of(training, begun)
     console.say(f"model: {'continuing' if begun else 'none fits yet: training'} {folder}")
-    if begun is not None:
+    if begun is not None and training.budget is not None and training.seen is None:
         left = foreseen(folder, prepared, length, device, seed=training.seed, flip=training.flip)[2]
         require_time(training, folder, left)
         console.say(f"about {console.clock_text(left)} of training are left")
@@ -133,8 +135,8 @@ def found_or_trained(training: Training, prepared: Prepared, device: torch.devic
 
 
 def require_time(training: Training, folder: Path, left: float) -> None:
-    """Raises NeedsTraining where the `left` seconds of a run that was begun are far above the budget."""
-    budget = options.seconds_of(training.budget)
+    """Raises NeedsTraining where the `left` seconds of a run that was begun are far above the budget; --seen goes before that."""
+    budget = options.seconds_of(training.budget) if training.seen is None else None
     if budget is not None and left > SLACK * budget:
         raise NeedsTraining(
             f"training: {console.clock_text(left)} are left of the run that was begun, the budget is {training.budget}: {folder}",

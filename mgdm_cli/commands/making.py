@@ -70,6 +70,7 @@ def _said(
 
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
+    from mgdm_cli.commands.wanted import SCALE
     from mgdm_cli.engine.planning import acting, require_recipe, require_usable
 
     numbers = {"--strength": wanted.strength, "--depth": wanted.depth, "--copy-alpha": wanted.copy_alpha}
@@ -95,7 +96,9 @@ def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
         strength=wanted.strength,
         mode=wanted.mode,
         steps=steps,
-        scale=said["scale"],
+        scale=SCALE
+        if measured and (settings is None or (student is None and settings.train.drop_label))
+        else said["scale"],
         between=wanted.between,
         scale_between=wanted.scale_between,
         depth=wanted.depth,
@@ -165,13 +168,17 @@ def summary(dataset: Dataset, work: Work, *, trained: float, seconds: float, cod
     }
 
 
-def strained(document: Mapping[str, Any]) -> str:
-    """The classes of a run record of which the gates refused twice as many candidates as they let pass, in words; "" where none."""
-    counts = document["classes"].items()
+def strained(dataset: Dataset) -> str:
+    """The classes of which the gates refused twice as many candidates as they let pass, in words; "" where there are none."""
+    from collections import Counter
+
+    refused = Counter(row.label for row in dataset.rejected() if row.reason != "surplus")
+    passed = Counter(entry.label for entry in dataset.entries())
+    passed += Counter(row.label for row in dataset.rejected() if row.reason == "surplus")
     return ", ".join(
-        f"{name} {row['rejected']} of {row['rejected'] + row['synthetic']}"
-        for name, row in counts
-        if row["rejected"] > max(STRAINED * row["synthetic"], FEWEST)
+        f"{name} {refused[name]} of {refused[name] + passed[name]}"
+        for name in dataset.plan.classes
+        if refused[name] > max(STRAINED * passed[name], FEWEST)
     )
 
 

@@ -247,7 +247,7 @@ class _Told:
 def plan_in(root: Path, prepared: Prepared) -> tuple[Plan | None, tuple[str, ...]]:
     """The synthetic set's own plan, and a note where it says that it was learnt from other images than these."""
     from mgdm_cli.data.checking import open_plan
-    from mgdm_cli.data.dataset import DONE
+    from mgdm_cli.data.dataset import DONE, HOUSE
     from mgdm_cli.errors import MissingInput
 
     try:
@@ -255,7 +255,7 @@ def plan_in(root: Path, prepared: Prepared) -> tuple[Plan | None, tuple[str, ...
     except MissingInput:
         return None, ("the folder holds no plan: which images the generator learnt from is not known",)
     notes = []
-    if not (root / DONE).is_file():
+    if (root / HOUSE).is_dir() and not (root / DONE).is_file():
         planned = sum(plan.quotas.values())
         notes.append(f"the set is not finished: {planned} images were planned; the command that made it continues")
     if plan.inputs == prepared.fingerprint:

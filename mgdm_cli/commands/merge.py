@@ -29,9 +29,9 @@ def run(outs: Sequence[Path], *, out: Path) -> Result:
             for entry in block.accepted:
                 made[entry.label] += 1
             bar.advance(len(block.accepted))
-    _records(out, _flags(shards[0].root))
     short = {label: quota - made[label] for label, quota in plan.quotas.items() if made[label] < quota}
     code = PARTIAL if short or plan.unplanned else OK
+    _records(out, _flags(shards[0].root), code)
     document = {
         "folder": out.name,
         "shards": len(shards),
@@ -42,6 +42,10 @@ def run(outs: Sequence[Path], *, out: Path) -> Result:
         "exit_code": code,
     }
     lines = [f"class {label}: {count} images short of the plan" for label, count in short.items()]
+    if plan.unplanned:
+        lines.append(
+            f"{plan.unplanned} of the {plan.asked} images that were asked for were not planned (--max-per-real)"
+        )
     lines.append(f"{len(shards)} shards joined: {sum(made.values())} images in {out}.")
     return Result(document, tuple(lines), code)
 
@@ -55,7 +59,7 @@ def _flags(shard: Path) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in ("shard", "out")}
 
 
-def _records(out: Path, flags: Mapping[str, Any]) -> None:
+def _records(out: Path, flags: Mapping[str, Any], code: int) -> None:
     """The page and the run record of the merged folder; no real image is on this page, for none is at hand."""
     from mgdm_cli.commands.making import Work, summary, write_records
     from mgdm_cli.commands.reporting import augment_report
@@ -66,7 +70,7 @@ def _records(out: Path, flags: Mapping[str, Any]) -> None:
     assert plan is not None
     inputs = from_lines((out / INPUTS).read_bytes(), InputRow, name=INPUTS)
     with Dataset.open(out, plan, inputs=inputs) as dataset:
-        document = summary(dataset, Work(), trained=0.0, seconds=0.0, code=PARTIAL if dataset.short() else OK)
+        document = summary(dataset, Work(), trained=0.0, seconds=0.0, code=code)
         if plan.command == "augment":
             dataset.write(PAGE, augment_report(dataset, document))
         write_records(dataset, document, flags)

@@ -130,7 +130,7 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
                 f"It says whether an image still shows its class: {judge}. Give more images, or a model that was trained longer.",
             )
         )
-    if many := strained(document):
+    if many := strained(dataset):
         why = "What the gates let pass is a choice: the more they refuse, the less it is what the model knows of the class."
         lines.append(Verdict("caution", f"Most candidates were refused: {many}.", why))
     gone = document["rejected"].get("near-copy", 0)
@@ -210,7 +210,6 @@ def _small(dataset: Dataset, path: str) -> NDArray[np.uint8]:
 
 
 def _pairs(dataset: Dataset, frame: Frame, entries: tuple[Entry, ...]) -> tuple[Pair, ...]:
-
     from mgdm_cli.data.dataset import picture_path
     from mgdm_cli.report.content import Pair
     from mgdm_cli.report.pictures import to_bytes

@@ -136,9 +136,10 @@ def weigh(task: Weighing) -> Weighed:
 
     asked, prepared = task.asked, task.maker.prepared
     bench, patients, notes = _bench(task)
-    require_nets(asked.nets, bench.shape)
-    arms, more, _ = _arms(task, bench)
     folder, done = task.maker.target / CELLS, 0
+    if not folder.is_dir():  # before arms are made; later each net is tried that still has a cell to train
+        require_nets(asked.nets, bench.shape)
+    arms, more, _ = _arms(task, bench)
     folder.mkdir(parents=True, exist_ok=True)
     table = Table(folder, bench, arms, asked.nets, asked.seeds, _settings(asked, bench))
     cells = len(arms) * len(asked.nets) * asked.seeds

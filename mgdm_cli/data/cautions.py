@@ -13,6 +13,7 @@ def cautions(plan: Plan) -> tuple[str, ...]:
     """One sentence each; none where nothing is odd."""
     found = [] if plan.patients_known else [UNKNOWN_PATIENTS]
     quotas = plan.quotas
+    shared_out = plan.command == "augment" and "=" not in plan.balance
     for name in plan.classes:  # in their order, which `real` loses in plan.json
         count = plan.real.get(name, 0)
         if quotas.get(name) and count < FEW:
@@ -20,7 +21,7 @@ def cautions(plan: Plan) -> tuple[str, ...]:
                 f"class {name}: {count} real images were learnt from: what is made of so few is less varied than the class, and may "
                 "resemble them"
             )
-        elif not quotas.get(name) and count < SMALLEST_CLASS:
+        elif not quotas.get(name) and count < SMALLEST_CLASS and shared_out:
             found.append(f"class {name} is left out: {count} real images, {SMALLEST_CLASS} are needed (--force-small)")
     if plan.unplanned:
         found.append(

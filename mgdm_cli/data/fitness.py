@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.folder import Scan, learnt
 from mgdm_cli.data.geometry import enlarges, shared
 from mgdm_cli.data.image import Form, Record
@@ -106,11 +105,12 @@ def common_form(records: Sequence[Record]) -> Form:
     """The one way in which all images are stored: of PNG and JPEG files alike, for both are written as PNG. Raises BadInput."""
     kinds: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
-        kinds[output_form(record.form).codec, record.form.dtype, record.form.channels].append(record)
+        codec = "png" if record.form.codec == "jpeg" else record.form.codec
+        kinds[codec, record.form.dtype, record.form.channels].append(record)
     if len(kinds) > 1:
         table = "; ".join(
-            f"{len(own)} {codec} {dtype} with {several(channels, 'channel')} ({name_of(own[0])})"
-            for (codec, dtype, channels), own in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+            f"{len(own)} {own[0].form.codec} {dtype} with {several(channels, 'channel')} ({name_of(own[0])})"
+            for (_, dtype, channels), own in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
         )
         raise BadInput(
             f"input: the images are stored in different ways: {table}",

@@ -199,13 +199,16 @@ def _inside(path: str) -> str | None:
     return None if bad else str(pure)
 
 
+LOOKED = 20  # rows of a table that a folder is looked for by
+
+
 def require_found(table: str, paths: Sequence[str], files: Sequence[str]) -> None:
     """Raises BadInput where a label table names none of the files: its paths then count from another folder."""
     there = set(files)
     if not files or not paths or any(path in there for path in paths):
         return
     hint = "Paths count from --data, as in a/1.png."
-    for path in paths:
+    for path in paths[:LOOKED]:
         longer = next((file for file in files if file.endswith("/" + path)), None)
         shorter = next((file for file in files if path.endswith("/" + file)), None)
         if longer is not None:

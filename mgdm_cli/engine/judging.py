@@ -120,7 +120,7 @@ def images_of(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class RealTest:
-    """Real images that nothing was learnt from, and the scan that they are of; what was noticed of them."""
+    """Real images that nothing was learnt from, and the scan that they are of; what was noticed of them, without a file's name."""
 
     records: tuple[Record, ...]
     scan: Scan
@@ -177,7 +177,7 @@ def real_test(test: Path | None, prepared: Prepared, *, read: Callable[..., Scan
             notes.append(f"{left} test images without a label, or of a class without a training image, were left out")
     else:
         records, found = others(test, prepared, synthetic=False, read=read)
-        notes = [f"test: {note}" for note in found.notes]
+        notes = []
     learnt = (*prepared.splits.train, *prepared.splits.holdout)
     known = {(record.sha256, record.part) for record in learnt}
     patients = {record.patient for record in learnt if record.patient is not None}

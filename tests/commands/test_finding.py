@@ -49,6 +49,8 @@ def test_what_is_left_of_a_begun_run_is_held_against_the_budget(
         found_or_trained(Training(budget="10s"), prepared, CPU)
     assert "remove that folder" in caught.value.hint
     found_or_trained(Training(budget="10d"), prepared, CPU)
+    tiny_run(Training(seen=500_000).folder(prepared), source, trained=False, seen=500_000)
+    found_or_trained(Training(budget="10s", seen=500_000), prepared, CPU)  # a length that is said goes before a budget
     assert "of training are left" in capfd.readouterr().err
 
 
@@ -59,4 +61,4 @@ def test_a_budget_too_short_names_the_commands_that_do(tmp_path: Path) -> None:
     with pytest.raises(NeedsTraining) as caught, with_commands(source, Training(seed=3, base="none")):
         raise short
     images = f"--data '{tmp_path}/a set' --patient-regex '{source.patient_regex}' --size 32"
-    assert f"mgdm train {images} --budget 12m --seed 3 --base none -o RUN" in caught.value.hint
+    assert f"mgdm train {images} --budget 11m --seed 3 --base none -o RUN" in caught.value.hint

@@ -20,10 +20,12 @@ from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Asked, Weighing, estimate, weigh
 from mgdm_cli.data.checking import open_plan
+from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.data.plan import Recipe
 from mgdm_cli.engine.judging import real_test
 from mgdm_cli.engine.preparing import Prepared
+from mgdm_cli.engine.run import DENOISER
 from mgdm_cli.errors import PARTIAL, NeedsTraining, UsageError
 from tests.tiny import CPU, tiny_run, tree
 
@@ -138,24 +140,34 @@ def test_an_arm_is_made_by_the_model_once(
     assert open_plan(unnamed.make("gen", {"grade2": 1})).models.denoiser == plan.models.denoiser
 
 
-def test_an_arm_takes_over_how_a_set_was_made_from_noise_but_not_from_real_images(
+def test_an_arm_takes_over_how_its_model_made_the_set_from_noise(
     folder: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The strength, the sampler and the scale for real images are other ones than those for noise."""
+    """Strength, sampler and scale for real images are other ones than those for noise, and a student's other ones than its teacher's."""
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
     maker = task(folder, prepared, tmp_path, asked(folder), test=None).maker
     recipe = Recipe(
         process="edm", sampler="ddim", steps=7, knobs={"eta": 0.5}, scale=0.6, scale_between=(0.1, 9.0),
         guidance="uncertainty", strength=0.4,
     )  # fmt: skip
-    for depth in (None, 0.7):
+    run = Training().folder(prepared)
+    tiny_run(run, maker.source, seen=32)
+    own = sha256_file(run / DENOISER)
+    for depth, denoiser, alike in ((None, own, True), (0.7, own, False), (None, "0" * 64, False)):
         extra: dict[str, Any] = {} if depth is None else {"depth": depth}
-        plan = SimpleNamespace(recipe=recipe.model_copy(update={"extra": extra}))
+        plan = SimpleNamespace(
+            recipe=recipe.model_copy(update={"extra": extra}),
+            inputs=prepared.fingerprint,
+            models=SimpleNamespace(denoiser=denoiser),
+        )
         monkeypatch.setattr(Maker, "_plan", lambda self, plan=plan: plan)
-        found, usual = maker._wanted("guided", {"grade2": 1}), Wanted()
-        if depth is None:
+        usual = Wanted()
+        if alike:
             usual = replace(usual, sampler="ddim", steps=7, knobs={"eta": 0.5}, strength=0.4, scale=0.6)
-        for what in ("sampler", "steps", "knobs", "strength", "scale"):
-            assert getattr(found, what) == getattr(usual, what), what
+        for one in (maker, replace(maker, model=run)):
+            found = one._wanted("guided", {"grade2": 1})
+            for what in ("sampler", "steps", "knobs", "strength", "scale"):
+                assert getattr(found, what) == getattr(usual, what), what
 
 
 def test_without_a_model_no_arm_is_made(
@@ -190,10 +202,12 @@ def test_other_images_of_training_patients_are_left_out(folder: Path, prepared: 
     assert len(found.records) == 24
     assert any(note.startswith("5 test images are, or show patients of") for note in found.notes)
     for path in sorted((tmp_path / "test").rglob("*.png")):
-        path.rename(path.with_name(path.name.replace("P", "x")))
+        path.rename(path.with_name(path.name.replace("P", "x")).with_suffix(".jpg"))
     found = real_test(tmp_path / "test", prepared, read=alike(source))
     assert len(found.records) == 29
     assert any(note.startswith("the patients of 29 test images are not known") for note in found.notes)
+    assert any("as their names say: grade0/" in note for note in found.scan.notes)
+    assert not any("grade0/" in note for note in found.notes), "no name of a real file goes into the record"
 
 
 def test_of_the_sets_own_test_split_only_what_is_learnt_is_asked(folder: Path, tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_each_oddity_is_told_once_and_stands_on_the_card() -> None:
     assert readme(content).count("\n- Class d: 12 real images were learnt from") == 1
 
 
+def test_a_small_class_that_nobody_asked_for_is_not_left_out() -> None:
+    for changes in ({"command": "sample"}, {"balance": "a=10"}):
+        assert cautions(with_classes({"a": 60, "b": 5}, {"a": 10, "b": 0}, **changes)) == ()
+    assert len(cautions(with_classes({"a": 60, "b": 5}, {"a": 10, "b": 0}, balance="equal"))) == 1
+
+
 def test_a_judge_that_hardly_beats_a_guess_is_told() -> None:
     """The gate lets through what it sees, so that the share of labels kept says nothing by itself."""
     able, weak = (Skill(accuracy=a, lo=a - 0.2, hi=a + 0.2, chance=0.33) for a in (0.8, 0.41))
