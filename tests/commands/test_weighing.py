@@ -153,7 +153,7 @@ def test_an_arm_takes_over_how_its_model_made_the_set_from_noise(
     run = Training().folder(prepared)
     tiny_run(run, maker.source, seen=32)
     own = sha256_file(run / DENOISER)
-    for depth, denoiser, alike in ((None, own, True), (0.7, own, False), (None, "0" * 64, False)):
+    for depth, denoiser, same in ((None, own, True), (0.7, own, False), (None, "0" * 64, False)):
         extra: dict[str, Any] = {} if depth is None else {"depth": depth}
         plan = SimpleNamespace(
             recipe=recipe.model_copy(update={"extra": extra}),
@@ -162,7 +162,7 @@ def test_an_arm_takes_over_how_its_model_made_the_set_from_noise(
         )
         monkeypatch.setattr(Maker, "_plan", lambda self, plan=plan: plan)
         usual = Wanted()
-        if alike:
+        if same:
             usual = replace(usual, sampler="ddim", steps=7, knobs={"eta": 0.5}, strength=0.4, scale=0.6)
         for one in (maker, replace(maker, model=run)):
             found = one._wanted("guided", {"grade2": 1})
