@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.distances import add_source, evenly, source_of
 from benchmarks.keeping import keep
 from benchmarks.main_job import gain_interval, judged, judges_of
-from mgdm_cli.commands.wanted import BETWEEN, KNOBS, SAMPLER, SCALE, STEPS, STRENGTH
+from mgdm_cli.commands.wanted import BETWEEN, KNOBS, SAMPLER, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe, seed_of
 from mgdm_cli.data.splits import patient_key
 from mgdm_cli.diffusion.guidance import TERMS, Pull, guided
@@ -43,6 +43,7 @@ from mgdm_cli.engine.device import bf16, make_deterministic, pick
 from mgdm_cli.engine.judging import features_of
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.run import load_parts, read_settings
+from mgdm_cli.engine.scaling import UNMEASURED, Scale, stored
 from mgdm_cli.engine.student import SAMPLER as STUDENTS
 from mgdm_cli.metrics.fidelity import kernel_distance, with_interval
 from mgdm_cli.metrics.labels import wilson
@@ -97,7 +98,9 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--per-class", type=int, default=8, help="candidates of the published recipe for each class")
     parser.add_argument("--more", type=int, default=4, help="times as many candidates of ours, which are cheap")
     parser.add_argument("--strength", type=float, default=STRENGTH)
-    parser.add_argument("--scale", type=float, default=SCALE, help="of our classifier-free guidance")
+    parser.add_argument(
+        "--scale", type=float, help="of our classifier-free guidance; the one measured for the run if left out"
+    )
     parser.add_argument(
         "--published-strength", type=float, help="of the published arm, to match the gain; else the same"
     )
@@ -114,8 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts, _ = load_parts(asked.model, settings, torch.device("cpu"))
     prepared = source_of(asked)
     nets, right = judges_of(prepared, asked.model, asked.seen)
+    suits = stored(asked.model) or UNMEASURED
+    if asked.scale is not None:
+        suits = Scale(asked.scale, SCALE_BETWEEN)
     ours = Recipe(
-        process=settings.process, sampler=SAMPLER, knobs=KNOBS, steps=STEPS, scale=asked.scale, scale_between=SCALE_BETWEEN,
+        process=settings.process, sampler=SAMPLER, knobs=KNOBS, steps=STEPS, scale=suits.scale, scale_between=suits.between,
         guidance="uncertainty", strength=asked.strength, between=BETWEEN,
     )  # fmt: skip
     cheap = {"mgdm": (parts, ours)}
@@ -148,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     real = features_of(nets[0], data.x0[torch.from_numpy(even)])
     patients = [patient_key(holdout[row]) for row in even]
     strengths = {
-        "scale": asked.scale,
+        "scale": suits.scale,
+        "scale_between": list(suits.between),
         "strength": asked.strength,
         "published_strength": asked.published_strength or asked.strength,
     }
