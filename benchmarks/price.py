@@ -108,6 +108,17 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _ours(asked: argparse.Namespace, process: str) -> Recipe:
+    """As `augment` makes an image where nothing but the strength is said."""
+    suits = stored(asked.model) or UNMEASURED
+    if asked.scale is not None:
+        suits = Scale(asked.scale, SCALE_BETWEEN)
+    return Recipe(
+        process=process, sampler=SAMPLER, knobs=KNOBS, steps=STEPS, scale=suits.scale, scale_between=suits.between,
+        guidance="uncertainty", strength=asked.strength, between=BETWEEN,
+    )  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run both arms, print the table, write benchmarks/results/price_<set>.json."""
     asked = _asked(arguments)
@@ -117,13 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts, _ = load_parts(asked.model, settings, torch.device("cpu"))
     prepared = source_of(asked)
     nets, right = judges_of(prepared, asked.model, asked.seen)
-    suits = stored(asked.model) or UNMEASURED
-    if asked.scale is not None:
-        suits = Scale(asked.scale, SCALE_BETWEEN)
-    ours = Recipe(
-        process=settings.process, sampler=SAMPLER, knobs=KNOBS, steps=STEPS, scale=suits.scale, scale_between=suits.between,
-        guidance="uncertainty", strength=asked.strength, between=BETWEEN,
-    )  # fmt: skip
+    ours = _ours(asked, settings.process)
     cheap = {"mgdm": (parts, ours)}
     if asked.student is not None:
         own = read_settings(asked.student)
@@ -154,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     real = features_of(nets[0], data.x0[torch.from_numpy(even)])
     patients = [patient_key(holdout[row]) for row in even]
     strengths = {
-        "scale": suits.scale,
-        "scale_between": list(suits.between),
+        "scale": ours.scale,
+        "scale_between": ours.scale_between,
         "strength": asked.strength,
         "published_strength": asked.published_strength or asked.strength,
     }
