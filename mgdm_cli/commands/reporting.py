@@ -121,8 +121,7 @@ def _verdicts(dataset: Dataset, document: dict[str, Any], calibration: Calibrati
                 "Measured by the classifier that guided. mgdm evaluate measures it with one that did not.",
             )
         )
-    judge = plan.skill.get("judge")
-    if judge is not None and not judge.beats_chance and plan.recipe.filters.label:
+    if judge := plan.weak_judge:
         lines.append(
             Verdict(
                 "caution",

@@ -228,11 +228,13 @@ def _seven(content: dict[str, Any]) -> list[str]:
 
 
 def _judge(content: dict[str, Any]) -> str:
-    judge = content["generator"]["skill"].get("judge")
+    made = content["generator"]
+    judge = made["skill"].get("judge")
     if judge is None:
         return ""
+    asks = "the filter asks for it; " if made["filters"]["label"] else ""
     able = f"{judge['accuracy']:.2f} [{judge['lo']:.2f}, {judge['hi']:.2f}], a guess {judge['chance']:.2f}"
-    return f" (the filter asks for it; that classifier's balanced accuracy on held-out real images is {able})"
+    return f" ({asks}that classifier's balanced accuracy on held-out real images is {able})"
 
 
 def _use(content: dict[str, Any]) -> list[str]:

@@ -34,8 +34,7 @@ def cautions(plan: Plan) -> tuple[str, ...]:
             "the copy gate refuses only nearly the same picture as a training image: too few images are held out to tell a copy from a "
             f"new image at --copy-alpha {filters.copy_alpha:g}"
         )
-    judge = plan.skill.get("judge")
-    if judge is not None and not judge.beats_chance and filters.label:
+    if judge := plan.weak_judge:
         found.append(
             f"the labels are not assured: the judge, which says whether a label was kept, hardly beats a guess: {judge}"
         )

@@ -213,6 +213,12 @@ class Plan(Frozen):
         """Images that were asked for and no class may get."""
         return max(self.asked - sum(self.quotas.values()), 0)
 
+    @property
+    def weak_judge(self) -> Skill | None:
+        """The skill of the judge where labels hang on it and it hardly beats a guess."""
+        judge = self.skill.get("judge")
+        return judge if judge is not None and not judge.beats_chance and self.recipe.filters.label else None
+
     def share(self, shard: tuple[int, int]) -> tuple[Lot, ...]:
         """The lots of shard k of n, dealt out in turn."""
         k, n = shard

@@ -56,6 +56,11 @@ def test_a_judge_that_hardly_beats_a_guess_is_told() -> None:
         told[judge.accuracy] = cautions(plan)
         assert f"balanced accuracy on held-out real images is {judge.accuracy:.2f}" in readme(card(plan, (), ()))
     assert told[0.8] == ()
+    free = plan.recipe.model_copy(update={"filters": Filters(label=False, copy_alpha=0.01, copy_threshold=0.2)})
+    loose = plan.model_copy(update={"recipe": free})
+    assert cautions(loose) == ()  # no label hangs on that judge
+    assert "the filter asks for it" in readme(card(plan, (), ()))
+    assert "the filter asks for it" not in readme(card(loose, (), ()))
     assert (
         "the judge, which says whether a label was kept, hardly beats a guess: holdout balanced accuracy 0.41"
         in told[0.41][0]
