@@ -111,14 +111,13 @@ class Maker:
 
         if self.model is not None:
             return Training(self.model, seed=self.seed)
-        runs, plan = cached_runs(self.prepared.fingerprint), self._plan()
+        runs = cached_runs(self.prepared.fingerprint)
         if not runs:
             raise NeedsTraining(
                 f"--arms {', '.join(MADE)}: are made by a model, and none is at hand that learnt from these images",
                 "Name its run with --model RUN; mgdm train makes one.",
             )
-        made = made_by(plan) if plan is not None and plan.inputs == self.prepared.fingerprint else None
-        return Training(made or runs[0], seed=self.seed)
+        return Training(made_by(self._plan(), self.prepared.fingerprint) or runs[0], seed=self.seed)
 
     def _made_elsewhere(self, plan: Plan) -> bool:
         """Whether the model that makes the arms is known to be another one than that of the set."""
@@ -128,7 +127,8 @@ class Maker:
 
         if self.model is not None:
             return sha256_file(self.model / DENOISER) != plan.models.denoiser
-        return made_by(plan) is None and bool(cached_runs(self.prepared.fingerprint))
+        inputs = self.prepared.fingerprint
+        return made_by(plan, inputs) is None and bool(cached_runs(inputs))
 
     def _plan(self) -> Plan | None:
         """Of the synthetic set, where it holds one."""

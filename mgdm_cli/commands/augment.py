@@ -68,13 +68,13 @@ def run(
     target = out if out is not None else beside(source.data, "-synthetic")
     refuse_inside(target, source.data)
     part = parse_shard(shard) if shard else (1, 1)
-    stored_plan(target)  # refuses a folder that is not ours before any work
+    stored = stored_plan(target)  # refuses a folder that is not ours before any work
     training = Training(model, budget, seen, seed, flip, base)
     if model is None:
         require_makeable(None, wanted)  # before the folder is looked at, which may take long
     require_named(wanted, base)
     prepared = prepare(source, seed=seed)
-    require_same(target, stored_plan(target), prepared, wanted, seed)
+    require_same(target, stored, prepared, wanted, seed)
     output_form(prepared.frame.form, wanted.write_as)  # refuses what cannot be written before any work
     require_makeable(found(training, prepared), wanted)  # and what cannot be made, before a budget is spent on training
     allotment = allotted(prepared, wanted)

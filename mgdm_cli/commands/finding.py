@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from mgdm_cli.engine.preparing import Prepared
     from mgdm_cli.engine.run import RunSettings
 
-SLACK = (
-    3.0  # the pace is measured anew, beside other work perhaps: the same command with the same budget must be let go on
-)
+# The pace is measured anew, beside other work perhaps: the same command with the same budget must be let go on.
+SLACK = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,10 @@ class Training:
         """The run: the one named, or the one in the cache that fits this set and what was asked of its training."""
         if self.model is not None:
             return self.model
-        long = (
-            "" if self.seen is None else f"-{self.seen}"
-        )  # a run of a few images, for a trial, is not the one for good
-        return _cached(
-            prepared.fingerprint, ("" if self.base == "auto" else f"-{self.base}") + "-flip" * self.flip + long
-        )
+        base = "" if self.base == "auto" else f"-{self.base}"
+        # A run that was tried with a few images is not the one for good.
+        long = "" if self.seen is None else f"-{self.seen}"
+        return _cached(prepared.fingerprint, base + "-flip" * self.flip + long)
 
 
 def cached_runs(inputs: str) -> tuple[Path, ...]:
@@ -59,13 +56,14 @@ def cached_runs(inputs: str) -> tuple[Path, ...]:
     return tuple(folder for folder in (usual, *others) if is_trained(folder))
 
 
-def made_by(plan: Plan) -> Path | None:
-    """The run in the cache that made the images of `plan`."""
+def made_by(plan: Plan | None, inputs: str) -> Path | None:
+    """The run in the cache, of the set with the fingerprint `inputs`, that made the images of `plan`; None without a plan."""
     from mgdm_cli.data.files import sha256_file
     from mgdm_cli.engine.run import DENOISER
 
-    runs = cached_runs(plan.inputs)
-    return next((run for run in runs if sha256_file(run / DENOISER) == plan.models.denoiser), None)
+    if plan is None:
+        return None
+    return next((run for run in cached_runs(inputs) if sha256_file(run / DENOISER) == plan.models.denoiser), None)
 
 
 def _cached(inputs: str, ending: str) -> Path:

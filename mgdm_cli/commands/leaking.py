@@ -129,7 +129,7 @@ def _run(prepared: Prepared, plan: Plan | None, model: Path | None) -> tuple[Pat
     from mgdm_cli.engine.run import DENOISER, read_settings
 
     if model is None:
-        found = made_by(plan) if plan is not None and plan.inputs == prepared.fingerprint else None
+        found = made_by(plan, prepared.fingerprint)
         return found, "" if found is not None else NO_MODEL
     if read_settings(model).inputs != prepared.fingerprint:
         return None, OTHER_RUN

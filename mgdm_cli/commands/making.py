@@ -172,9 +172,9 @@ def strained(dataset: Dataset) -> str:
     """The classes of which the gates refused twice as many candidates as they let pass, in words; "" where there are none."""
     from collections import Counter
 
-    refused = Counter(row.label for row in dataset.rejected() if row.reason != "surplus")
-    passed = Counter(entry.label for entry in dataset.entries())
-    passed += Counter(row.label for row in dataset.rejected() if row.reason == "surplus")
+    passed, refused = Counter(entry.label for entry in dataset.entries()), Counter[str]()
+    for row in dataset.rejected():
+        (passed if row.reason == "surplus" else refused)[row.label] += 1
     return ", ".join(
         f"{name} {refused[name]} of {refused[name] + passed[name]}"
         for name in dataset.plan.classes

@@ -53,16 +53,17 @@ def run(
     length = Length(None, seen, width, base, process) if begun else Length.of(budget, seen, width, base, process)
     if dry_run:
         settings, pace, seconds = foreseen(out, prepared, length, where, seed=seed, flip=flip)
+        memory = memory_of(prepared)
         document: dict[str, Any] = {
             "dry_run": True,
             "classes": prepared.counts,
             "seen": settings.train.seen,
             "images_per_second": round(pace.denoiser, 1),
             "seconds": round(seconds),
-            "memory_bytes": memory_of(prepared),
+            "memory_bytes": memory,
         }
         images = f"{sum(prepared.counts.values())} images, see {settings.train.seen}"
-        line = f"would train on {images}, in about {console.clock_text(seconds)} and {memory_of(prepared) / 1e9:.1f} GB of memory"
+        line = f"would train on {images}, in about {console.clock_text(seconds)} and {memory / 1e9:.1f} GB of memory"
         return Result(document, (line,))
     every = options.seconds_of(save_every) or 0.0
     settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)

@@ -96,7 +96,7 @@ def remake_with(
     from mgdm_cli.engine.planning import works_of
     from mgdm_cli.engine.run import SIBLINGS, load_parts, read_settings
 
-    folder = model or made_by(plan)
+    folder = model or made_by(plan, plan.inputs)
     if folder is None:
         raise UsageError("--regenerate: the model that made the images is not in the cache", "Name it with --model RUN")
     device = _device_like(plan.machine)

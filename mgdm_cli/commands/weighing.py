@@ -183,7 +183,6 @@ def estimate(task: Weighing) -> Result:
 
     asked, prepared = task.asked, task.maker.prepared
     bench, _, notes = _bench(task)
-    utility.require_nets(asked.nets, bench.shape)
     arms, more, making = _arms(task, bench, dry=True)
     settings = _settings(asked, bench)
     table = utility.Table(task.maker.target / CELLS, bench, arms, asked.nets, asked.seeds, settings)
