@@ -5,11 +5,12 @@
 
 Peers: `UNet2DModel` of diffusers and `DiffusionModelUNet` of MONAI, unconditional, of about the same number of parameters, on maps of
 a size at which a forward costs about the same FLOPs as ours on a 64 px grey image. Each is run as its documentation does (float32) and
-tuned by hand (bfloat16 autocast, channels last; in inference bfloat16 weights, so that autocast has nothing to convert). Ours stands there
-twice: as `augment` runs it, told noise and class once for the block, and as it was trained, told for each image. All take turns; the least
-of several rounds is shown beside the median, and how many times as long the peers take with its spread, from round to round. Ceilings: a
-2048 cube matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run. Beside them stand the convolutions of
-ours alone, each on maps of its own size: what is between the two shares is the price of everything that is no convolution.
+tuned by hand (channels last; where this processor is quick at it bfloat16: autocast, in inference weights as well, so that autocast has
+nothing to convert; with `ONEDNN_MAX_CPU_ISA=AVX512_CORE` before the command one with AMX does without it). Ours stands there as
+`augment` runs it, told noise and class once for the block; as it was trained, told for each image; and in the type that the tool does not
+choose here. All take turns; the least of several rounds is shown beside the median, and how many times as long the peers take with its spread, from round to round. Ceilings: a 2048 cube
+matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run. Beside them stand the convolutions of ours alone,
+each on maps of its own size: what is between the two shares is the price of everything that is no convolution.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.distances import CPU
 from benchmarks.keeping import keep
-from mgdm_cli.engine.device import make_deterministic, pick
+from mgdm_cli.engine.device import computes_in_bf16, make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
 from mgdm_cli.nets.layers import UnitConv, settle
 from mgdm_cli.nets.unet import UNet, UNetSettings
@@ -42,29 +43,45 @@ OURS = "mgdm, 64 px"
 
 @dataclass
 class Rival:
-    """A net and how it is called: `call(net, x, noise)`; `shape` of one input. `once`: noise and class have one row in inference."""
+    """A net and how it is called: `call(net, x, noise)`; `shape` of one input. `tuned`: channels last, and computing in `kind`. `once`: noise
+    and class have one row in inference; the others' weights stay float32 there if it is ours."""
 
     name: str
     net: nn.Module
     call: Callable[[nn.Module, Tensor, Tensor], Tensor]
     shape: tuple[int, int, int]
     tuned: bool
+    kind: torch.dtype = torch.float32
     once: bool = False
 
     def context(self) -> Any:
-        return torch.autocast("cpu", torch.bfloat16) if self.tuned else nullcontext()
+        return torch.autocast("cpu", self.kind, enabled=self.kind != torch.float32)
+
+
+def quick() -> torch.dtype:
+    """What nets compute in on this processor."""
+    return torch.bfloat16 if computes_in_bf16(CPU) else torch.float32
+
+
+def named(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 def rivals() -> list[Rival]:
     """Ours, and each peer as documented and tuned."""
     ours = UNet(UNetSettings(1, LABELS, patch=2, warp=WIDTH)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = [Rival(OURS, ours, _ours, (1, 64, 64), True, once=True)]
-    found.append(Rival("mgdm, told for each image", copy.deepcopy(ours), _ours, (1, 64, 64), True))
+    best, other = quick(), torch.float32 if computes_in_bf16(CPU) else torch.bfloat16
+    found = [
+        Rival(OURS, ours, _ours, (1, 64, 64), True, best, once=True),
+        Rival("mgdm, told for each image", copy.deepcopy(ours), _ours, (1, 64, 64), True, best),
+        Rival(f"mgdm, {named(other)}", copy.deepcopy(ours), _ours, (1, 64, 64), True, other, once=True),
+    ]
     for tuned in (False, True):
         for name, net, call in _peers():
             if tuned:
                 net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            found.append(Rival(f"{name}, {'tuned' if tuned else 'as documented'}", net, call, (4, 32, 32), tuned))
+            how, kind = ("tuned", best) if tuned else ("as documented", torch.float32)
+            found.append(Rival(f"{name}, {how}", net, call, (4, 32, 32), tuned, kind))
     return found
 
 
@@ -130,7 +147,7 @@ def convolutions(rival: Rival, batch: int) -> Callable[[], None]:
     met: list[tuple[Tensor, nn.Module]] = []
     net = copy.deepcopy(rival.net).eval().requires_grad_(False)
     settle(net)
-    net = net.to(torch.bfloat16)
+    net = net.to(rival.kind)
     hooks = [
         layer.register_forward_pre_hook(lambda layer, args: met.append((torch.empty_like(args[0]), layer)))
         for layer in net.modules()
@@ -157,7 +174,7 @@ def forward(rival: Rival, batch: int) -> Callable[[], None]:
     net = copy.deepcopy(rival.net).eval().requires_grad_(False)
     settle(net)
     if rival.tuned and rival.name != "mgdm, told for each image":
-        net = net.to(torch.bfloat16)
+        net = net.to(rival.kind)
 
     def once() -> None:
         with torch.no_grad(), rival.context():
@@ -190,7 +207,7 @@ def spread_of(theirs: list[float], ours: list[float]) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, write benchmarks/results/speed.json."""
+    """Print the table, write benchmarks/results/speed_<what nets compute in>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
@@ -208,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 started = time.perf_counter()
                 once()
                 seconds[name][what].append((time.perf_counter() - started) / asked.batch)
-    top = ceilings(asked.rounds)
+    top, kind = ceilings(asked.rounds), named(quick())
+    ceiling = top[f"convolution {kind}"]
     alone = _least(convolutions(nets[0], asked.batch), asked.rounds) / asked.batch
     rows = {}
     for rival in nets:
@@ -224,16 +242,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             what: spread_of(seconds[rival.name][what], seconds[OURS][what]) for what in ("forward", "training")
         }
         row["gflop_per_s"] = round(cost / min(seconds[rival.name]["forward"]) / 1e9, 1)
-        row["share_of_convolution_ceiling"] = round(row["gflop_per_s"] / top["convolution bfloat16"], 3)
+        row["share_of_convolution_ceiling"] = round(row["gflop_per_s"] / ceiling, 3)
         if rival.name == OURS:
             row["convolutions_alone"] = {
                 "ms_least": round(alone * 1e3, 2),
-                "share_of_convolution_ceiling": round(cost / alone / 1e9 / top["convolution bfloat16"], 3),
+                "share_of_convolution_ceiling": round(cost / alone / 1e9 / ceiling, 3),
             }
         rows[rival.name] = row
         sys.stdout.write(f"{rival.name:42s} {row}\n")
-    document = {"batch": asked.batch, "threads": torch.get_num_threads(), "ceilings_gflop_per_s": top, "nets": rows}
-    keep("speed", document)
+    document = {"batch": asked.batch, "threads": torch.get_num_threads(), "computes_in": kind}
+    keep(f"speed_{kind}", document | {"ceilings_gflop_per_s": top, "nets": rows})
     sys.stdout.write(f"ceilings (GFLOP/s): {top}\n")
     return 0
 

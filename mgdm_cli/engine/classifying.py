@@ -16,7 +16,7 @@ from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
 
 from . import warp as warping
 from . import weights
-from .device import bf16, computes_in_bf16, seeded, step_seed
+from .device import bf16, has_fused_optimizer, seeded, step_seed
 from .training import Pictures, Tick, class_weights
 
 CLEAN = 0.01  # the noise level at which a finished image is judged
@@ -55,7 +55,7 @@ def train_classifier(
     net: Classifier, data: Pictures, settings: ClassifySettings, *, warp: warping.WarpSettings
 ) -> Iterator[Tick]:
     """Train in place on equal class shares, augmented and noised; the weights end as their average over the last third."""
-    fused = computes_in_bf16(data.x0.device)
+    fused = has_fused_optimizer(data.x0.device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=0.05, fused=fused)
     draw_from, steps = class_weights(data.label, 1.0), max(math.ceil(settings.seen / settings.batch), 1)
     mean = {k: v.clone() for k, v in net.state_dict().items()}
