@@ -3,14 +3,15 @@
     pip install -e '.[bench]'
     python -m benchmarks.speed
 
-Peers: `UNet2DModel` of diffusers and `DiffusionModelUNet` of MONAI, unconditional, of about the same number of parameters, on maps of
-a size at which a forward costs about the same FLOPs as ours on a 64 px grey image. Each is run as its documentation does (float32) and
+Peers: `UNet2DModel` of diffusers and `DiffusionModelUNet` of MONAI, unconditional, of about the same number of parameters, on maps of a
+size at which a forward costs about the same FLOPs as ours on a 64 px grey image. Each is run as its documentation does (float32) and
 tuned by hand (channels last; where this processor is quick at it bfloat16: autocast, in inference weights as well, so that autocast has
-nothing to convert; with `ONEDNN_MAX_CPU_ISA=AVX512_CORE` before the command one with AMX does without it). Ours stands there as
-`augment` runs it, told noise and class once for the block; as it was trained, told for each image; and in the type that the tool does not
-choose here. All take turns; the least of several rounds is shown beside the median, and how many times as long the peers take with its spread, from round to round. Ceilings: a 2048 cube
-matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run. Beside them stand the convolutions of ours alone,
-each on maps of its own size: what is between the two shares is the price of everything that is no convolution.
+nothing to convert; with `ONEDNN_MAX_CPU_ISA=AVX512_CORE` before the command one with AMX does without it). Ours stands there as `augment`
+runs it, told noise and class once for the block; as it was trained, told for each image; and in the type that the tool does not choose
+here. All take turns; the least of several rounds is shown beside the median, and how many times as long the peers take with its spread,
+from round to round. Ceilings: a 2048 cube matrix product and a 3x3 convolution of 128 channels on 16 maps of 32x32, in the same run.
+Beside them stand the convolutions of ours alone, each on maps of its own size: what is between the two shares is the price of everything
+that is no convolution.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ OURS = "mgdm, 64 px"
 
 @dataclass
 class Rival:
-    """A net and how it is called: `call(net, x, noise)`; `shape` of one input. `tuned`: channels last, and computing in `kind`. `once`: noise
-    and class have one row in inference; the others' weights stay float32 there if it is ours."""
+    """A net and how it is called: `call(net, x, noise)`; `shape` of one input. `tuned`: channels last, and computing in `kind`; `once`:
+    noise and class have one row in inference."""
 
     name: str
     net: nn.Module
