@@ -41,7 +41,11 @@ with pytest.MonkeyPatch.context() as patch:
 
 def python(program: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program, *words], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
