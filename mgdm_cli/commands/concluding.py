@@ -160,6 +160,23 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
     return out
 
 
+def _judges_can_tell(labels: Sequence[Agreement], classes: int) -> bool:
+    return _seen_in_real(labels) >= 1 / classes + ABLE
+
+
+def _seen_in_real(labels: Sequence[Agreement]) -> float:
+    """Mean over the classes of the share of unseen real images in which the judges see theirs."""
+    right = [row.real for row in labels[1:] if row.real is not None]
+    return sum(right) / len(right)
+
+
+def labels_hold_less(labels: Sequence[Agreement], classes: int) -> bool:
+    """Whether the labels are seen to hold less often than in real images, by judges that can tell real images apart."""
+    if not labels or labels[0].real is None or not _judges_can_tell(labels, classes):
+        return False
+    return labels[0].hi < labels[0].real - LOWER
+
+
 def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:
     """Whether the labels hold: of all classes together, and whether the judges can say it at all."""
     from mgdm_cli.report.content import Verdict
@@ -167,18 +184,17 @@ def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:
 
     if not labels or labels[0].real is None:
         return []
-    row, chance = labels[0], 1 / classes
-    right = [other.real for other in labels[1:] if other.real is not None]
-    if sum(right) / len(right) < chance + ABLE:
-        said = f"They see the class in {share(sum(right) / len(right))} of unseen real images; a guess is right in "
-        said += f"{share(chance)}. Agreement with the synthetic labels means nothing then."
+    row, real = labels[0], labels[0].real
+    if not _judges_can_tell(labels, classes):
+        said = f"They see the class in {share(_seen_in_real(labels))} of unseen real images; a guess is right in "
+        said += f"{share(1 / classes)}. Agreement with the synthetic labels means nothing then."
         return [Verdict("caution", "The labels cannot be judged: the judges hardly tell real images apart.", said)]
     figure = f"{share(row.share)}\n[{share(row.lo)}, {share(row.hi)}]"
     said = f"The judges see the intended class in {share(row.share)} of them, and in "
-    said += f"{share(row.real)} of unseen real images."
-    if row.hi < (row.real or 0.0) - LOWER:
+    said += f"{share(real)} of unseen real images."
+    if labels_hold_less(labels, classes):
         return [Verdict("caution", "The labels hold less often than in real images.", said, figure=figure)]
-    if row.lo < (row.real or 0.0) - ROOM:
+    if row.lo < real - ROOM:
         return [Verdict("plain", "No sign of wrong labels, in too few images to be sure.", said, figure=figure)]
     return [Verdict("good", "The labels hold as they do in real images.", said, figure=figure)]
 

@@ -11,12 +11,14 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
+from mgdm_cli.commands.failing import USUAL, failed, looks_of
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, alike, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import GATE, OK, PARTIAL, UsageError
 
 if TYPE_CHECKING:
+    from mgdm_cli.commands.measuring import Findings
     from mgdm_cli.commands.weighing import Asked
 
 ALPHA = 0.01  # probability that a new image counts as a copy
@@ -38,28 +40,27 @@ def run(
     model: Path | None = None,
     encoder: Path | None = None,
     asked: Asked | None = None,
+    fail_on: str = USUAL,
     dry_run: bool = False,
     flags: Mapping[str, Any] | None = None,
 ) -> Result:
     """Compare the images below `synthetic` with the real ones of `source`; write page and document to `out`.
 
-    Exit code 3 when more images count as copies than chance explains, or training images are known better than held-out
-    ones. `model` is the run that made the images; `encoder` a file whose features are compared in place of a judge's;
-    `asked` adds the utility part, whose table may end partial (exit code 5). Raises UsageError, MissingInput, BadInput,
-    OtherPlan, NeedsTraining.
+    Exit code 3 where a look that `fail_on` names finds something (`failing.failed`). `model` is the run that made the
+    images; `encoder` a file whose features are compared in place of a judge's; `asked` adds the utility part, whose table
+    may end partial (exit code 5). Raises UsageError, MissingInput, BadInput, OtherPlan, NeedsTraining.
     """
     from mgdm_cli.commands import weighing
     from mgdm_cli.commands.arming import Maker
-    from mgdm_cli.commands.documenting import document_of
-    from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.commands.measuring import Question, find
-    from mgdm_cli.data.files import Lock, canonical, make_dirs, missing_dirs, write_atomic
+    from mgdm_cli.data.files import Lock, make_dirs, missing_dirs
     from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.judging import SEEN, images_of, real_test
 
     make_deterministic()
     where = pick(device)
     target = out if out is not None else beside(synthetic, "-evaluation")
+    looks = looks_of(fail_on, weighed=asked is not None)
     if dry_run and asked is None:
         raise UsageError("--dry-run: tells what --arms would cost", "Give --arms, or leave it out")
     if model is not None:
@@ -82,13 +83,24 @@ def run(
     with Lock(target / LOCK, made=made):
         utility = None if task is None else weighing.weigh(task)
         found = replace(find(question), utility=utility)
-        code = GATE if found.failed else PARTIAL if utility is not None and utility.partial else OK
-        document = {**document_of(found), "exit_code": code}
         keep_settings(target, flags)
-        write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
-        write_atomic(target / PAGE, page_of(found, synthetic.resolve().name, real_images=real_images).encode("utf-8"))
-    lines = (*lines_of(found), str(target / PAGE))
-    return Result({**document, "out": target}, lines, code)
+        return _told(found, looks, target, synthetic.resolve().name, real_images=real_images)
+
+
+def _told(found: Findings, looks: tuple[str, ...], target: Path, name: str, *, real_images: bool) -> Result:
+    """Page and document, written; the lines, and the exit code: 3 where one of `looks` found something."""
+    from mgdm_cli.commands.documenting import document_of
+    from mgdm_cli.commands.evaluating import lines_of, page_of
+    from mgdm_cli.data.files import canonical, write_atomic
+
+    wrong = failed(found)
+    gated = [look for look in looks if look in wrong]
+    code = GATE if gated else PARTIAL if found.utility is not None and found.utility.partial else OK
+    document = {**document_of(found), "failed": list(wrong), "fail_on": list(looks), "exit_code": code}
+    write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
+    write_atomic(target / PAGE, page_of(found, name, real_images=real_images).encode("utf-8"))
+    said = [f"failed: {', '.join(gated)}"] if gated else []
+    return Result({**document, "out": target}, (*lines_of(found), *said, str(target / PAGE)), code)
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -182,6 +194,15 @@ def command(
             "--copy-alpha", min=0.0001, max=0.2, help="Chance that a new image counts as a copy.", rich_help_panel="Run"
         ),
     ] = ALPHA,
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            "--fail-on",
+            metavar="LIST",
+            help="Findings that end with exit code 3: copies, leaks, labels, utility (with --arms), or none.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = USUAL,
     arms: Annotated[
         str | None,
         typer.Option(
@@ -240,7 +261,8 @@ def command(
     gen plain, select the hardest of several seeds, guided as augment does, ungated as guided but without the label
     and copy gates. All is kept; the same command continues. Exit code 5 when --budget ended before the last training.
     Exit code 3 when more images are near copies (of the whole or of a part) than chance explains, or the model knows
-    training images better than held-out ones.
+    training images better than held-out ones; --fail-on names other looks: labels that hold less often than in real
+    images, or made images that hurt classifiers.
 
     \b
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic
@@ -267,6 +289,7 @@ def command(
             model=model,
             encoder=encoder,
             asked=asked,
+            fail_on=fail_on,
             dry_run=dry_run,
             flags=flags,
         )

@@ -104,11 +104,6 @@ class Findings:
         label = self.synthetic.label
         return {name: int((label == k).sum()) for k, name in enumerate(self.prepared.classes)}
 
-    @property
-    def failed(self) -> bool:
-        """Whether the privacy audit found something: exit code 3."""
-        return self.copies.failed or self.leaks.failed
-
 
 def find(asked: Question) -> Findings:
     """Everything that is measured, step by step."""

@@ -85,10 +85,7 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
         "hurts": "Hurts: with {} classifiers are worse than with real images alone.",
     }
     out = []
-    made = {row.name for row in weighed.rows if row.made}
-    for g in weighed.gains:
-        if g.against != "real" or g.arm not in made:
-            continue
+    for g in weighed.over_real:
         said = f"{points(g.value)} points of balanced accuracy [{points(g.lo)}, {points(g.hi)}], by "
         said += f"{several(len(g.nets), 'net')} and {several(g.seeds, 'seed')}, on {sum(weighed.test.values())} test images."
         rest = [o for o in weighed.gains if o.arm == g.arm and o.against != "real"]

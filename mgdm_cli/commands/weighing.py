@@ -125,6 +125,17 @@ class Weighed:
         """Whether time ran out before all cells were there."""
         return self.done < self.cells
 
+    @property
+    def over_real(self) -> tuple[Gain, ...]:
+        """What the made arms, those of folders among them, are worth over real images alone."""
+        made = {row.name for row in self.rows if row.made}
+        return tuple(g for g in self.gains if g.against == "real" and g.arm in made)
+
+    @property
+    def hurting(self) -> tuple[str, ...]:
+        """The made arms that hurt."""
+        return tuple(g.arm for g in self.over_real if g.verdict == "hurts")
+
 
 def weigh(task: Weighing) -> Weighed:
     """Make and train what is missing, within the budget, and compare. Raises UsageError where there is no test set."""
