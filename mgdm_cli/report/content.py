@@ -52,7 +52,6 @@ class Shelf:
     name: str
     synthetic: Pictures
     real: Pictures | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ class Pair:
     after: Picture
     measure_before: float
     measure_after: float
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,9 +198,7 @@ class AugmentReport:
     pairs: tuple[Pair, ...] = ()
     change: str = TWICE
     rejects: tuple[Reject, ...] = ()
-    figures: tuple[Figure, ...] = ()
     copies: CopyScores | None = None
-    neighbours: tuple[Neighbour, ...] = ()
     facts: tuple[Facts, ...] = ()
     derived: bool = False  # the images were made from real ones
     notes: tuple[str, ...] = ()

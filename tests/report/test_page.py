@@ -59,11 +59,9 @@ AUGMENT = AugmentReport(
     classes=(ClassRow("normal", 100, 20, 3, 25), ClassRow("glaucoma", 10, 90)),
     shelves=(Shelf("normal", GREY, GREY[:2]), Shelf("glaucoma", COLOUR)),
     spread=Spread("entropy (nats)", (0.1, 0.2, 0.2), (0.5, 0.6, 0.7), 0.69),
-    pairs=(Pair("normal", GREY[0], GREY[1], 0.1, 0.6, "seed 7"),),
+    pairs=(Pair("normal", GREY[0], GREY[1], 0.1, 0.6),),
     rejects=(Reject("label-lost", 3, "Another class was seen.", GREY[:2], ("seen as glaucoma", "seen as normal")),),
-    figures=FIGURES,
     copies=SCORES,
-    neighbours=(Neighbour("normal-000001", "normal", GREY[0], GREY[1], 0.31, True),),
     facts=(Facts("Model", (("weights", "ab" * 32),)),),
     notes=("Nothing about tomorrow.",),
 )
@@ -104,7 +102,7 @@ EVALUATE = EvaluateReport(
     planted=(Planted("exact", 20, 20), Planted("flip", 19, 20)),
     utility=UTILITY,
     leaks=(Figure("Membership, area", 0.52, "lower", 0.47, 0.58, 0.5, percent=True), FIGURES[2]),
-    neighbours=AUGMENT.neighbours,
+    neighbours=(Neighbour("normal-000001", "normal", GREY[0], GREY[1], 0.31, True),),
     shelves=AUGMENT.shelves,
     facts=AUGMENT.facts,
     notes=AUGMENT.notes,
@@ -190,7 +188,7 @@ def test_verdicts_come_first_and_each_has_its_word(kind: str) -> None:
     page = PAGES[kind]
     places = [
         page.index(text)
-        for text in ("In short", "All is well.", "This failed.", "Balance of the classes", "Do they look like")
+        for text in ("In short", "All is well.", "This failed.", "Balance of the classes", "Class normal")
     ]
     assert places == sorted(places)
     for word in ("Good", "Note", "Caution", "Problem"):
@@ -243,7 +241,7 @@ def test_real_images_can_be_left_out() -> None:
     hidden = replace(
         EVALUATE,
         shelves=(Shelf("normal", GREY, None),),
-        neighbours=(replace(AUGMENT.neighbours[0], real=None),),
+        neighbours=(replace(EVALUATE.neighbours[0], real=None),),
     )
     page = evaluate_page(hidden)
     assert "real images of class" not in page
