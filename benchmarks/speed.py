@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import statistics
 import sys
 import time
@@ -208,7 +209,7 @@ def spread_of(theirs: list[float], ours: list[float]) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, write benchmarks/results/speed_<what nets compute in>.json."""
+    """Print the table, write benchmarks/results/speed[_<instructions that it was held to>].json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
@@ -251,8 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
         rows[rival.name] = row
         sys.stdout.write(f"{rival.name:42s} {row}\n")
-    document = {"batch": asked.batch, "threads": torch.get_num_threads(), "computes_in": kind}
-    keep(f"speed_{kind}", document | {"ceilings_gflop_per_s": top, "nets": rows})
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA", "").lower()
+    document = {"batch": asked.batch, "threads": torch.get_num_threads(), "held_to": held, "computes_in": kind}
+    keep("speed" + (f"_{held}" if held else ""), document | {"ceilings_gflop_per_s": top, "nets": rows})
     sys.stdout.write(f"ceilings (GFLOP/s): {top}\n")
     return 0
 

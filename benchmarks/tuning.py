@@ -28,7 +28,7 @@ import torch
 from benchmarks.distances import CPU, Gauge, add_source, class_seen_in_real, detail, evenly, gauge, source_of, told
 from benchmarks.keeping import keep
 from mgdm_cli.commands.completing import suited_scale
-from mgdm_cli.commands.options import knobs_of
+from mgdm_cli.commands.values import knobs_of
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS
 from mgdm_cli.data.plan import SCALE_BETWEEN, Recipe
 from mgdm_cli.diffusion.samplers import SAMPLERS

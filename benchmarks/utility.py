@@ -26,8 +26,8 @@ from benchmarks.keeping import keep
 from mgdm_cli.commands import augment, evaluate
 from mgdm_cli.commands.arming import MADE
 from mgdm_cli.commands.modelling import prepare
-from mgdm_cli.commands.options import seconds_of
 from mgdm_cli.commands.reading import Source
+from mgdm_cli.commands.values import seconds_of
 from mgdm_cli.commands.wanted import BALANCE, STRENGTH, Wanted
 from mgdm_cli.commands.weighing import CONTROLS, Asked
 from mgdm_cli.console import plain

@@ -20,7 +20,7 @@ import pytest
 
 from mgdm_cli import __version__, config, console, errors
 from mgdm_cli.app import VERBS, main
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.console import PlainBar, Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -482,12 +482,12 @@ def test_resolved_toml_is_valid_and_leaves_out_what_is_not_a_setting() -> None:
     ("text", "size"), [("64", (64, 64)), ("64x48", (64, 48)), (" 16X4096 ", (16, 4096)), (None, None)]
 )
 def test_sizes(text: str | None, size: tuple[int, int] | None) -> None:
-    assert options.size_of(text) == size
+    assert values.size_of(text) == size
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("10", 600)])
 def test_durations(text: str, seconds: float) -> None:
-    assert options.seconds_of(text) == seconds
+    assert values.seconds_of(text) == seconds
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:

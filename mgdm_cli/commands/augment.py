@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.augmenting import (
     allotted,
     completed,
@@ -198,12 +198,7 @@ def command(
     filters: Annotated[
         bool, typer.Option("--filters/--no-filters", help="Label and copy gates.", rich_help_panel=GATES)
     ] = True,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", min=1, help="Candidates in a block; part of the plan.", rich_help_panel=options.RUN
-        ),
-    ] = None,
+    batch_size: options.BatchSize = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -277,7 +272,7 @@ def command(
         sampler=sampler,
         steps=steps,
         scale=scale,
-        knobs=options.knobs_of(knob),
+        knobs=values.knobs_of(knob),
         copy_alpha=copy_alpha,
         filters=filters,
         block=batch_size,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.completing import known_scale, suited_scale
 from mgdm_cli.commands.modelling import prepare, require_trained, same_threads
 from mgdm_cli.commands.reading import Source, keep_settings, reads_images, refuse_inside
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Method = Literal["paths", "consistency", "fdistill", "ddgan"]
 METHOD: Method = "paths"
-SAVE_EVERY = "5m"
 DEFAULT_BUDGET = 600.0  # seconds, where a person watches
 STUDENT = "Student"  # panel of the help text
 
@@ -48,7 +47,7 @@ def run(
     seen: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    save_every: str = SAVE_EVERY,
+    save_every: str = options.SAVE_EVERY,
     dry_run: bool = False,
     flags: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -94,7 +93,7 @@ def run(
         student = told
         if dry_run:
             return Result({"dry_run": True, "seen": student.seen}, (f"would continue the student in {out}",))
-    trained = _into(out, teacher, prepared, settings, student, where, options.seconds_of(save_every) or 0.0)
+    trained = _into(out, teacher, prepared, settings, student, where, values.seconds_of(save_every) or 0.0)
     keep_settings(out, flags)
     return _made(out, trained)
 
@@ -170,7 +169,7 @@ def _fitted(
     from mgdm_cli.engine import distilling
     from mgdm_cli.engine.preparing import pictures
 
-    seconds = options.seconds_of(budget)
+    seconds = values.seconds_of(budget)
     if seconds is None and seen is None:
         if not sys.stderr.isatty():
             raise NeedsTraining("distill: no --budget says how long it may take", "Say --budget 10m.")
@@ -317,9 +316,7 @@ def command(
     ] = False,
     budget: options.Budget = None,
     seen: options.Seen = None,
-    save_every: Annotated[
-        str, typer.Option("--save-every", metavar="TIME", help="Time between checkpoints.", rich_help_panel=options.RUN)
-    ] = SAVE_EVERY,
+    save_every: options.SaveEvery = options.SAVE_EVERY,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.failing import USUAL, failed, looks_of
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, alike, beside, keep_settings, reads_images, refuse_inside
@@ -241,7 +241,7 @@ def command(
         typer.Option(
             "--budget",
             metavar="TIME",
-            callback=options.check_duration,
+            callback=values.check_duration,
             help="Longest time for the trainings of --arms: 90s, 30m, 2h.",
             rich_help_panel=UTILITY,
         ),
@@ -274,7 +274,7 @@ def command(
 
     flags = {**vars(source), **locals(), "real": source.data}
     flags = {name: value for name, value in flags.items() if name not in ("source", "data", "Asked")}
-    asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, options.seconds_of(budget), jobs, ordered)
+    asked = None if arms is None else Asked.of(arms, nets, seeds, net_steps, values.seconds_of(budget), jobs, ordered)
     finish(
         run(
             source,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import values
 from mgdm_cli.commands.modelling import DEFAULT_BUDGET, Length, cache_folder, foreseen, require_trained, train_into
 from mgdm_cli.errors import NeedsTraining, OtherPlan
 
@@ -134,7 +134,7 @@ def found_or_trained(training: Training, prepared: Prepared, device: torch.devic
 
 def require_time(training: Training, folder: Path, left: float) -> None:
     """Raises NeedsTraining where the `left` seconds of a run that was begun are far above the budget; --seen goes before that."""
-    budget = options.seconds_of(training.budget) if training.seen is None else None
+    budget = values.seconds_of(training.budget) if training.seen is None else None
     if budget is not None and left > SLACK * budget:
         raise NeedsTraining(
             f"training: {console.clock_text(left)} are left of the run that was begun, the budget is {training.budget}: {folder}",

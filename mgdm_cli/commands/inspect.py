@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.reading import LEARNING, Source, reads_images, scanned
 from mgdm_cli.console import Result, finish, plain
 from mgdm_cli.errors import BAD_INPUT, OK, UsageError
@@ -87,7 +87,7 @@ def _document(source: Source, scan: Scan, intensity: Intensity | None) -> dict[s
             }
             for s in scan.series
         ],
-        "unfit": unfit(scan) + (lacking(scan, options.size_of(source.size), source.fit) if records else []),
+        "unfit": unfit(scan) + (lacking(scan, values.size_of(source.size), source.fit) if records else []),
         "notes": list(scan.notes),
         "fingerprint": splits.fingerprint(records),
         "decoded": scan.seen is not None,

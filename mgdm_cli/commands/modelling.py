@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import values
 from mgdm_cli.commands.reading import Source, scanned
 from mgdm_cli.errors import NeedsTraining
 
@@ -50,7 +50,7 @@ def prepare(source: Source, *, seed: int) -> Prepared:
     if len(found.refused) > LISTED:
         console.say(f"... and {len(found.refused) - LISTED} more; mgdm inspect --report FILE.json lists all")
     refuse_unfit(found)
-    prepared = preparing.prepare(found, size=options.size_of(source.size), fit_how=source.fit, window=window, seed=seed)
+    prepared = preparing.prepare(found, size=values.size_of(source.size), fit_how=source.fit, window=window, seed=seed)
     if not prepared.splits.patients_known and source.require_patient_id:
         raise BadInput(
             "input: the patients are not known", "Give --patient-regex, a table with a patient column, or DICOM files."
@@ -88,7 +88,7 @@ class Length:
         """From the flags; half an hour where a person watches. Raises NeedsTraining where nobody does and nothing was said."""
         import sys
 
-        seconds = options.seconds_of(budget)
+        seconds = values.seconds_of(budget)
         if seconds is None and seen is None:
             if not sys.stderr.isatty():
                 raise NeedsTraining(

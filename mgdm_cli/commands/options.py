@@ -1,106 +1,20 @@
 """The options that commands share, as annotated types: `def command(data: options.Data, seed: options.Seed = 0)`.
 
-Values arrive checked but plain (text, numbers, paths), so that `config.resolved.toml` can hold them; `size_of` and
-`seconds_of` turn the two written forms into numbers.
+Values arrive checked but plain (text, numbers, paths), so that `config.resolved.toml` can hold them; `values` reads the
+written forms.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from mgdm_cli import config, console
-from mgdm_cli.errors import UsageError
+from mgdm_cli.commands.values import bytes_of, check_device, check_duration, check_pattern, checked, nan_of, size_of
 
 INPUT, OUTPUT, RUN = "Input", "Output", "Run"  # panels of the help text
-
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
-DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
-BYTES = re.compile(r"(\d{1,12})([kKmMgG]?)")
-SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
-SECONDS = {None: 60.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def size_of(text: str | None) -> tuple[int, int] | None:
-    """(height, width) of "64" or "64x48" (height x width); None stays None."""
-    if text is None:
-        return None
-    match = SIZE.fullmatch(text.strip())
-    if match is None or not (16 <= int(match[1]) <= 4096 and 16 <= int(match[2] or match[1]) <= 4096):
-        raise UsageError(f"--size: {text!r} is not a size from 16 to 4096", "Write 64, or height x width as 64x48")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def seconds_of(text: str | None) -> float | None:
-    """Seconds of "90s", "30m", "2h", "1d"; a bare number counts minutes; None stays None."""
-    if text is None:
-        return None
-    match = DURATION.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is not a length of time", "Write 90s, 30m or 2h")
-    return float(match[1]) * SECONDS[match[2]]
-
-
-def bytes_of(text: str | None) -> int:
-    """Bytes of "512M", "2G", "100000"; 1 GiB for None."""
-    if text is None:
-        return 1 << 30
-    match = BYTES.fullmatch(text.strip())
-    if match is None or int(match[1]) < 1:
-        raise UsageError(f"--max-file-size: {text!r} is no size", "Write 512M or 2G")
-    return int(match[1]) << SHIFTS[match[2].upper()]
-
-
-def nan_of(text: str | None) -> float | None:
-    """0.0 of "fill=0"; None stays None."""
-    if text is None:
-        return None
-    try:
-        value = float(text.strip().removeprefix("fill="))
-    except ValueError:
-        value = math.nan
-    if not text.strip().startswith("fill=") or not math.isfinite(value):
-        raise UsageError(f"--nan: {text!r} is not fill=NUMBER", "Write --nan fill=0")
-    return value
-
-
-def _checked(read: Callable[[str | None], object]) -> Callable[[str | None], str | None]:
-    """A callback that refuses what `read` refuses."""
-
-    def callback(value: str | None) -> str | None:
-        read(value)
-        return value
-
-    return callback
-
-
-def _check_device(value: str) -> str:
-    if DEVICE.fullmatch(value) is None:
-        raise UsageError(f"--device: {value!r} is no device", "Use auto, cpu, cuda, cuda:N or mps")
-    return value
-
-
-check_duration = _checked(seconds_of)
-
-
-def _check_pattern(value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        groups = re.compile(value).groups
-    except re.error as error:
-        raise UsageError(f"--patient-regex: {value!r} is not a regular expression: {error}", "Correct it") from None
-    if groups != 1:
-        raise UsageError(
-            f"--patient-regex: {value!r} has {groups} groups, not one", r"Mark the patient, as in '(P\d+)_'"
-        )
-    return value
 
 
 def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
@@ -129,7 +43,7 @@ Seed = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="NAME", callback=_check_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN
+        "--device", metavar="NAME", callback=check_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN
     ),
 ]
 Budget = Annotated[
@@ -141,6 +55,17 @@ Budget = Annotated[
         help="Longest training: 90s, 30m, 2h; minutes where no unit is said.",
         rich_help_panel=RUN,
     ),
+]
+SaveEvery = Annotated[
+    str,
+    typer.Option(
+        "--save-every", metavar="TIME", callback=check_duration, help="Time between checkpoints.", rich_help_panel=RUN
+    ),
+]
+SAVE_EVERY = "5m"
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Candidates in a block; part of the plan.", rich_help_panel=RUN),
 ]
 DryRun = Annotated[
     bool,
@@ -217,7 +142,7 @@ PatientRegex = Annotated[
     typer.Option(
         "--patient-regex",
         metavar="REGEX",
-        callback=_check_pattern,
+        callback=check_pattern,
         help=r"The patient in a file name: one group, as '(P\d+)_'.",
         rich_help_panel=INPUT,
     ),
@@ -235,7 +160,7 @@ Size = Annotated[
     typer.Option(
         "--size",
         metavar="N|HxW",
-        callback=_checked(size_of),
+        callback=checked(size_of),
         help="Size to learn and write when sizes differ; downsampling only.",
         rich_help_panel=INPUT,
     ),
@@ -267,7 +192,7 @@ MaxFileSize = Annotated[
     typer.Option(
         "--max-file-size",
         metavar="SIZE",
-        callback=_checked(bytes_of),
+        callback=checked(bytes_of),
         help="Largest image file, packed or unpacked: 512M, 2G; 1G as a rule.",
         rich_help_panel=INPUT,
     ),
@@ -277,7 +202,7 @@ Nan = Annotated[
     typer.Option(
         "--nan",
         metavar="fill=V",
-        callback=_checked(nan_of),
+        callback=checked(nan_of),
         help="Put the number V where a value is NaN or infinite.",
         rich_help_panel=INPUT,
     ),
@@ -355,20 +280,6 @@ Knobs = Annotated[
     list[str] | None,
     typer.Option("--knob", metavar="NAME=VALUE", help="A knob of the sampler, as eta=0.5.", rich_help_panel=SAMPLING),
 ]
-
-
-def knobs_of(texts: list[str] | None) -> dict[str, float]:
-    """{"eta": 0.5} of ["eta=0.5"]. Raises UsageError."""
-    knobs: dict[str, float] = {}
-    for text in texts or ():
-        name, _, value = text.partition("=")
-        try:
-            knobs[name.strip()] = float(value)
-        except ValueError:
-            raise UsageError(f"--knob: {text!r} is not name=value", "Write it as --knob eta=0.5") from None
-    return knobs
-
-
 RealImages = Annotated[
     bool,
     typer.Option("--real-images/--no-real-images", help="Show real images in the report.", rich_help_panel=OUTPUT),

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.signatures import Command, signed
 from mgdm_cli.errors import UsageError
 
@@ -70,8 +70,8 @@ def scanned(source: Source, **more: Any) -> Scan:
             "max_skip": source.max_skip,
             "allow_synthetic": source.allow_synthetic_input,
             "allow_burned_in": source.allow_burned_in,
-            "max_file_size": options.bytes_of(source.max_file_size),
-            "nan": options.nan_of(source.nan),
+            "max_file_size": values.bytes_of(source.max_file_size),
+            "nan": values.nan_of(source.nan),
             "voi": source.window == "voi",
             "decode": True,
         }

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.reading import beside
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER, SCALE
 from mgdm_cli.console import Result, finish
@@ -136,9 +136,7 @@ def command(
         typer.Option("--guidance", help="Away from no class, or from a weaker self.", rich_help_panel=options.SAMPLING),
     ] = "cfg",
     knob: options.Knobs = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Candidates in a block; part of the plan.")
-    ] = None,
+    batch_size: options.BatchSize = None,
     write_as: options.WriteAs = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -162,7 +160,7 @@ def command(
             steps=steps,
             scale=scale,
             guidance=guidance,
-            knobs=options.knobs_of(knob),
+            knobs=values.knobs_of(knob),
             block=batch_size,
             seed=seed,
             device=device,

@@ -10,14 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from mgdm_cli import console
-from mgdm_cli.commands import options
+from mgdm_cli.commands import options, values
 from mgdm_cli.commands.completing import suited_scale
 from mgdm_cli.commands.estimating import memory_of
 from mgdm_cli.commands.modelling import Length, foreseen, prepare, train_into
 from mgdm_cli.commands.reading import Source, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
-
-SAVE_EVERY = "5m"
 
 
 def run(
@@ -32,7 +30,7 @@ def run(
     seed: int = 0,
     device: str = "auto",
     flip: bool = False,
-    save_every: str = SAVE_EVERY,
+    save_every: str = options.SAVE_EVERY,
     dry_run: bool = False,
     flags: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -65,7 +63,7 @@ def run(
         images = f"{sum(prepared.counts.values())} images, see {settings.train.seen}"
         line = f"would train on {images}, in about {console.clock_text(seconds)} and {memory / 1e9:.1f} GB of memory"
         return Result(document, (line,))
-    every = options.seconds_of(save_every) or 0.0
+    every = values.seconds_of(save_every) or 0.0
     settings = train_into(out, prepared, length, where, seed=seed, flip=flip, save_every=every)
     keep_settings(out, flags)
     suits = suited_scale(out, prepared, settings, where)
@@ -112,9 +110,7 @@ def command(
     base: options.Base = "auto",
     process: options.ProcessName = None,
     flip: options.Flip = False,
-    save_every: Annotated[
-        str, typer.Option("--save-every", metavar="TIME", help="Time between checkpoints.", rich_help_panel=options.RUN)
-    ] = SAVE_EVERY,
+    save_every: options.SaveEvery = options.SAVE_EVERY,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
