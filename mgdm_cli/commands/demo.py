@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
+from mgdm_cli.commands.finding import Training
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.console import Result, finish
 
@@ -43,7 +45,7 @@ def run(
     if dry_run:
         with tempfile.TemporaryDirectory() as folder:
             source = _drawn(Path(folder) / "phantoms", form, seed)
-            return _augment(source, out, n, seed, device, budget=budget, seen=seen, dry_run=True)
+            return _estimated(source, out / "model", n, Training(None, budget, seen, seed, width=WIDTH), device)
     source = _drawn(out / "phantoms", form, seed)
     if only_data:
         drawn = {"data": source.data, "form": form, "seed": seed}
@@ -70,17 +72,31 @@ def _drawn(root: Path, form: Form, seed: int) -> Source:
     return Source(root, patient_regex=PATIENT_REGEX)
 
 
-def _augment(
-    source: Source, out: Path, n: int, seed: int, device: str, *, guidance: str = "uncertainty", **more: Any
-) -> Result:
+def _augment(source: Source, out: Path, n: int, seed: int, device: str, *, guidance: str, model: Path) -> Result:
     """The main job, with the flags that a person would give it."""
     from mgdm_cli.commands import augment
     from mgdm_cli.commands.wanted import Wanted
 
     target = out / "synthetic"
     flags: dict[str, Any] = {"data": source.data, "patient_regex": source.patient_regex, "n": n, "out": target}
-    flags |= {"guidance": guidance, "seed": seed, "device": device, **more}
-    return augment.run(source, Wanted(n, guidance=guidance), out=target, seed=seed, device=device, flags=flags, **more)
+    flags |= {"guidance": guidance, "seed": seed, "device": device, "model": model}
+    wanted = Wanted(n, guidance=guidance)
+    return augment.run(source, wanted, out=target, model=model, seed=seed, device=device, flags=flags)
+
+
+def _estimated(source: Source, model: Path, n: int, training: Training, device: str) -> Result:
+    """How long it would take, and how large it would be: with the run of the demo where that is trained."""
+    from mgdm_cli.commands.augmenting import allotted
+    from mgdm_cli.commands.estimating import estimate
+    from mgdm_cli.commands.modelling import prepare
+    from mgdm_cli.commands.wanted import Wanted
+    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.run import is_trained
+
+    make_deterministic()
+    prepared, wanted = prepare(source, seed=training.seed), Wanted(n)
+    training = replace(training, model=model) if is_trained(model) else training
+    return estimate(prepared, allotted(prepared, wanted), wanted, training, pick(device))
 
 
 def _verdict(out: Path, form: Form) -> Agreement:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mgdm_cli.commands import demo
+from mgdm_cli.commands import demo, modelling
+from mgdm_cli.commands.modelling import Length
 from mgdm_cli.console import Result
 from mgdm_cli.data import phantom_set
 from mgdm_cli.data.phantom import GRADES, draw
 from mgdm_cli.data.phantom_verdict import agreement
+from tests.tiny import COUNTS
 
 SMALL = {"grade0": 4, "grade1": 2, "grade2": 2, "grade3": 2}
 
@@ -41,8 +43,6 @@ def calls(monkeypatch: pytest.MonkeyPatch, guide_skill: list[float]) -> list[tup
 
     def augmented(source: Any, wanted: Any, **asked: Any) -> Result:
         made.append(("augment", {"source": source, "wanted": wanted, **asked}))
-        if asked.get("dry_run"):
-            return Result({"dry_run": True})
         root = phantom_set.write_set(asked["out"] / "images", counts=SMALL, seed=9)
         first = next((root / "grade3").iterdir())
         first.rename(root / "grade1" / first.name)
@@ -85,10 +85,20 @@ def test_only_data_stops_there(tmp_path: Path, calls: list[tuple[str, dict[str, 
     assert sum(1 for _ in (tmp_path / "phantoms").rglob("*.nii.gz")) == 10
 
 
-def test_dry_run_writes_nothing(tmp_path: Path, calls: list[tuple[str, dict[str, Any]]]) -> None:
-    demo.run(out=tmp_path / "demo", dry_run=True)
-    assert [name for name, _ in calls] == ["augment"]
-    assert calls[0][1]["dry_run"] is True
+def test_dry_run_tells_of_the_demos_own_net_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phantom_set, "DEFAULT_COUNTS", COUNTS)
+    asked: list[Length] = []
+    measure = modelling.measured
+
+    def heard(prepared: Any, length: Length, *rest: Any, **more: Any) -> Any:
+        asked.append(length)
+        return measure(prepared, length, *rest, **more)
+
+    monkeypatch.setattr(modelling, "measured", heard)
+    found = demo.run(out=tmp_path / "demo", n=8, seen=64, device="cpu", dry_run=True)
+    assert [(length.width, length.seen) for length in asked] == [(demo.WIDTH, 64)]
+    assert found.document["dry_run"] is True
+    assert found.document["seconds"]["training"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
