@@ -69,7 +69,7 @@ def named(kind: torch.dtype) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def rivals() -> list[Rival]:
+def rivals(*, peers: bool = True) -> list[Rival]:
     """Ours, and each peer as documented and tuned."""
     ours = UNet(UNetSettings(1, LABELS, patch=2, warp=WIDTH)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     best, other = quick(), torch.float32 if computes_in_bf16(CPU) else torch.bfloat16
@@ -78,7 +78,7 @@ def rivals() -> list[Rival]:
         Rival("mgdm, told for each image", copy.deepcopy(ours), _ours, (1, 64, 64), True, best),
         Rival(f"mgdm, {named(other)}", copy.deepcopy(ours), _ours, (1, 64, 64), True, other, once=True),
     ]
-    for tuned in (False, True):
+    for tuned in (False, True) if peers else ():
         for name, net, call in _peers():
             if tuned:
                 net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

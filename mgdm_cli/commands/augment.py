@@ -20,6 +20,7 @@ from mgdm_cli.commands.augmenting import (
     works_for,
     write_page,
 )
+from mgdm_cli.commands.computing import device_of
 from mgdm_cli.commands.finding import Training, found, found_or_trained, with_commands
 from mgdm_cli.commands.making import carry_out, require_makeable, summary, write_records
 from mgdm_cli.commands.modelling import prepare
@@ -59,12 +60,10 @@ def run(
     from mgdm_cli.data.codecs import output_form
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
     from mgdm_cli.data.plan import parse_shard
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.planning import input_rows
 
     started = time.monotonic()
-    make_deterministic()
-    where = pick(device)
+    where = device_of(device)
     target = out if out is not None else beside(source.data, "-synthetic")
     refuse_inside(target, source.data)
     part = parse_shard(shard) if shard else (1, 1)

@@ -87,16 +87,15 @@ def _augment(source: Source, out: Path, n: int, seed: int, device: str, *, guida
 def _estimated(source: Source, model: Path, n: int, training: Training, device: str) -> Result:
     """How long it would take, and how large it would be: with the run of the demo where that is trained."""
     from mgdm_cli.commands.augmenting import allotted
+    from mgdm_cli.commands.computing import device_of
     from mgdm_cli.commands.estimating import estimate
     from mgdm_cli.commands.modelling import prepare
     from mgdm_cli.commands.wanted import Wanted
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.run import is_trained
 
-    make_deterministic()
     prepared, wanted = prepare(source, seed=training.seed), Wanted(n)
     training = replace(training, model=model) if is_trained(model) else training
-    return estimate(prepared, allotted(prepared, wanted), wanted, training, pick(device))
+    return estimate(prepared, allotted(prepared, wanted), wanted, training, device_of(device))
 
 
 def _verdict(out: Path, form: Form) -> Agreement:

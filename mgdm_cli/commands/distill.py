@@ -13,6 +13,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options, values
 from mgdm_cli.commands.completing import known_scale, suited_scale
+from mgdm_cli.commands.computing import device_of
 from mgdm_cli.commands.modelling import prepare, require_trained, same_threads
 from mgdm_cli.commands.reading import Source, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
@@ -56,13 +57,11 @@ def run(
     `flags` go to config.resolved.toml.
     """
     from mgdm_cli.data.plan import SCALE_BETWEEN
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.run import read_settings
     from mgdm_cli.engine.scaling import UNMEASURED, Scale
 
     refuse_inside(out, source.data)
-    make_deterministic()
-    where = pick(device)
+    where = device_of(device)
     settings = read_settings(teacher)
     if settings.student is not None:
         raise UsageError(f"{teacher.name}: is a student itself", "Name the run it was distilled from.")

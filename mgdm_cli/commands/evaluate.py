@@ -11,6 +11,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options, values
+from mgdm_cli.commands.computing import device_of
 from mgdm_cli.commands.failing import USUAL, failed, looks_of
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, alike, beside, keep_settings, reads_images, refuse_inside
@@ -54,11 +55,9 @@ def run(
     from mgdm_cli.commands.arming import Maker
     from mgdm_cli.commands.measuring import Question, find
     from mgdm_cli.data.files import Lock, make_dirs, missing_dirs
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.judging import SEEN, images_of, real_test
 
-    make_deterministic()
-    where = pick(device)
+    where = device_of(device)
     target = out if out is not None else beside(synthetic, "-evaluation")
     looks = looks_of(fail_on, weighed=asked is not None)
     if dry_run and asked is None:

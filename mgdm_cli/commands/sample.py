@@ -13,6 +13,7 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options, values
+from mgdm_cli.commands.computing import device_of
 from mgdm_cli.commands.reading import beside
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER, SCALE
 from mgdm_cli.console import Result, finish
@@ -48,14 +49,12 @@ def run(
     from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Statement
     from mgdm_cli.engine import sizing
     from mgdm_cli.engine.decoding import cost
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.planning import Drawing, default_block, drawing_of, plan_of, recipe_of, works_of
     from mgdm_cli.engine.run import load_parts, read_settings
     from mgdm_cli.engine.scaling import UNMEASURED, Scale, stored
 
     started = time.monotonic()
-    make_deterministic()
-    where = pick(device)
+    where = device_of(device)
     stored_plan(out)
     settings = read_settings(folder)
     if "=" not in labels:

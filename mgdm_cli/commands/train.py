@@ -12,6 +12,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options, values
 from mgdm_cli.commands.completing import suited_scale
+from mgdm_cli.commands.computing import device_of
 from mgdm_cli.commands.estimating import memory_of
 from mgdm_cli.commands.modelling import Length, foreseen, prepare, train_into
 from mgdm_cli.commands.reading import Source, beside, keep_settings, reads_images, refuse_inside
@@ -38,14 +39,12 @@ def run(
 
     `flags` go to config.resolved.toml.
     """
-    from mgdm_cli.engine.device import make_deterministic, pick
     from mgdm_cli.engine.pretraining import read_log
     from mgdm_cli.engine.run import GUIDE, JUDGE, SETTINGS
     from mgdm_cli.engine.weights import load
 
     refuse_inside(out, source.data)
-    make_deterministic()
-    where = pick(device)
+    where = device_of(device)
     prepared = prepare(source, seed=seed)
     begun = (out / SETTINGS).is_file()  # a run that was begun has its length already
     length = Length(None, seen, width, base, process) if begun else Length.of(budget, seen, width, base, process)
