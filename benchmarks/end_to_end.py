@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,7 @@ from typing import Any
 
 from benchmarks.cost import whole
 from benchmarks.distances import add_source
-from benchmarks.keeping import keep
-
-
-def spread(values: Sequence[float]) -> list[float]:
-    """[median, lowest, highest]."""
-    return [round(v, 2) for v in (statistics.median(values), min(values), max(values))]
+from benchmarks.keeping import keep, spread
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, runs in turns.items():
             row[name] = {
                 "evaluations_an_image": runs[0]["evaluations_an_image"],
-                "ms_an_image": spread([run["ms_an_image"] for run in runs]),
-                "ms_an_image_whole": spread([1000 * run["seconds_wall"] / run["images"] for run in runs]),
+                "ms_an_image": spread([run["ms_an_image"] for run in runs], 2),
+                "ms_an_image_whole": spread([1000 * run["seconds_wall"] / run["images"] for run in runs], 2),
             }
         pairs = list(zip(turns["teacher"], turns["student"], strict=True))
-        row["times_generation"] = spread([a["ms_an_image"] / b["ms_an_image"] for a, b in pairs])
-        row["times_whole"] = spread([a["seconds_wall"] / b["seconds_wall"] for a, b in pairs])
+        row["times_generation"] = spread([a["ms_an_image"] / b["ms_an_image"] for a, b in pairs], 2)
+        row["times_whole"] = spread([a["seconds_wall"] / b["seconds_wall"] for a, b in pairs], 2)
         found["rows"][guidance] = row
         sys.stdout.write(f"{guidance}: {json.dumps(row)}\n")
         sys.stdout.flush()

@@ -1,9 +1,11 @@
-"""Where results lie: one JSON file a table, beside the benchmarks, so that a document's figures can be traced."""
+"""Where results lie, one JSON file a table, so that a document's figures can be traced; and what repeats of a figure say."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +24,14 @@ def keep(name: str, document: dict[str, Any]) -> None:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     sys.stderr.write(f"written: {path}\n")
+
+
+def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
+    """What repeats say: their median, the least and the largest."""
+    found = {"median": statistics.median(values), "least": min(values), "largest": max(values)}
+    return {name: round(value, digits) for name, value in found.items()}
+
+
+def said(found: dict[str, float], form: str = ".4g") -> str:
+    """`spread` as text: median [least, largest]."""
+    return f"{found['median']:{form}} [{found['least']:{form}}, {found['largest']:{form}}]"

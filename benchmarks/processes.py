@@ -15,7 +15,6 @@ stand beside the least and the largest. Weights are kept in the work folder: a s
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.distances import CPU, Gauge, add_source, blocks, gauge, source_of, told
-from benchmarks.keeping import keep
+from benchmarks.keeping import keep, said, spread
 from mgdm_cli.commands.wanted import KNOBS, SAMPLER
 from mgdm_cli.diffusion.model import Model
 from mgdm_cli.diffusion.noise import Noise
@@ -137,17 +136,13 @@ def arms_of(process: str, per_class: int, ancestral_per_class: int) -> dict[str,
     return arms
 
 
-def spread_of(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def over_trainings(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """{figure: {median, least, largest}} over the trainings of one arm, of those that every line has."""
     figures = {name: [line[name] for line in lines] for name in ("recall", "coverage", "class_seen")}
     figures |= {name: [line[name]["value"] for line in lines] for name in ("kernel_distance", "frechet")}
     if all("curve" in line for line in lines):
         figures["error"] = [line["curve"][-1][1] for line in lines]
-    return {
-        name: {"median": round(statistics.median(values), 4), "least": min(values), "largest": max(values)}
-        for name, values in figures.items()
-        if None not in values
-    }
+    return {name: spread(values) for name, values in figures.items() if None not in values}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,12 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
             lines[process][-1] |= {"curve": header["curve"], "training_seconds": header["seconds"]}
             sys.stdout.write(f"{process:16s} {seed} {header['seconds']} s of training; error {header['curve']}\n")
-    rows: dict[str, Any] = {name: {"trainings": own, "over_trainings": spread_of(own)} for name, own in lines.items()}
+    rows: dict[str, Any] = {
+        name: {"trainings": own, "over_trainings": over_trainings(own)} for name, own in lines.items()
+    }
     for name, found in rows.items():
-        figures = "".join(
-            f"  {figure} {at['median']:.4g} [{at['least']:.4g}, {at['largest']:.4g}]"
-            for figure, at in found["over_trainings"].items()
-        )
+        figures = "".join(f"  {figure} {said(at)}" for figure, at in found["over_trainings"].items())
         sys.stdout.write(f"{name:16s}{figures}\n")
     document = {"set": asked.data.name, "seen": asked.seen, "threads": torch.get_num_threads(), "rows": rows}
     keep(f"processes_{asked.data.name}" + (f"_trainings{asked.trainings}" if asked.trainings > 1 else ""), document)

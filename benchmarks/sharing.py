@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.keeping import keep
+from benchmarks.keeping import keep, spread
 
 WAYS: dict[str, dict[str, str]] = {
     "all threads": {},
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             row: dict[str, Any] = {"busy": busy, "way": way, "threads": turns[0][way]["threads"]}
             for what in ("forward", "training"):
                 spans = [turn[way][what] for turn in turns]
-                row[what] = [round(v, 1) for v in (statistics.median(spans), min(spans), max(spans))]
+                row[what] = spread(spans, 1)
             rows.append(row)
             sys.stdout.write(f"{json.dumps(row)}\n")
             sys.stdout.flush()

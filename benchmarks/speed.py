@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.distances import CPU
-from benchmarks.keeping import keep
+from benchmarks.keeping import keep, spread
 from mgdm_cli.engine.device import computes_in_bf16, make_deterministic, pick
 from mgdm_cli.engine.warp import WIDTH
 from mgdm_cli.nets.layers import UnitConv, settle
@@ -202,12 +202,6 @@ def training(rival: Rival, batch: int) -> Callable[[], None]:
     return once
 
 
-def spread_of(theirs: list[float], ours: list[float]) -> dict[str, float]:
-    """Median, least and most of the ratio, round by round."""
-    ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
-    return {"median": round(statistics.median(ratios), 2), "lo": round(ratios[0], 2), "hi": round(ratios[-1], 2)}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write benchmarks/results/speed[_<instructions that it was held to>].json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -241,7 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             best, middle = min(seconds[rival.name][what]), statistics.median(seconds[rival.name][what])
             row[what] = {"ms_least": round(best * 1e3, 2), "ms_median": round(middle * 1e3, 2)}
         row["times_as_long_as_ours"] = {
-            what: spread_of(seconds[rival.name][what], seconds[OURS][what]) for what in ("forward", "training")
+            what: spread([a / b for a, b in zip(seconds[rival.name][what], seconds[OURS][what], strict=True)], 2)
+            for what in ("forward", "training")
         }
         row["gflop_per_s"] = round(cost / min(seconds[rival.name]["forward"]) / 1e9, 1)
         row["share_of_convolution_ceiling"] = round(row["gflop_per_s"] / ceiling, 3)

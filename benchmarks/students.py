@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.distances import CPU, add_source, gauge, source_of
 from benchmarks.distill import Arm, arms, drawn, timed
-from benchmarks.keeping import keep
+from benchmarks.keeping import keep, said, spread
 from mgdm_cli.commands.completing import suited_scale
 from mgdm_cli.commands.distill import student_of
 from mgdm_cli.data.files import make_dirs
@@ -65,20 +65,20 @@ def distilled(folder: Path, teacher: Path, prepared: Prepared, settings: RunSett
         pass
 
 
-def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def over_seeds(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Median, least and largest of each figure over the seeds."""
     out = {}
     for name in FIGURES:
         values = [row[name]["value"] if isinstance(row[name], dict) else row[name] for row in rows]
         if None not in values:  # a distance needs more images than features
-            out[name] = {"median": round(statistics.median(values), 4), "lo": min(values), "hi": max(values)}
+            out[name] = spread(values)
     return out
 
 
 def tell(name: str, row: dict[str, Any]) -> None:
     """One line of the table."""
     found = row["spread"]
-    parts = [f"{what} {v['median']:.3f} [{v['lo']:.3f}, {v['hi']:.3f}]" for what, v in found.items()]
+    parts = [f"{what} {said(v, '.3f')}" for what, v in found.items()]
     sys.stdout.write(f"{name:32s} {', '.join(parts)}\n")
     sys.stdout.flush()
 
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number, arm in enumerate(found):
             x0, _, label, _ = drawn(arm, asked.per_class, seed=3 + number * fresh)
             measured.append(measure.of(x0, label))
-        rows[name] = {"spread": spread(measured), "seeds": measured}
+        rows[name] = {"spread": over_seeds(measured), "seeds": measured}
         tell(name, rows[name])
 
     for arm in arms(asked.teacher, {}, TEACHER_STEPS, [scale.scale]):
