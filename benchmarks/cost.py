@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.distances import add_source
 from benchmarks.keeping import keep
 from mgdm_cli.commands.wanted import BETWEEN, KNOBS, SAMPLER, SCALE, STEPS, STRENGTH
 from mgdm_cli.data.plan import SCALE_BETWEEN, Filters, Recipe
@@ -128,11 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, write benchmarks/results/cost.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--labels", type=Path)
-    parser.add_argument("--skip-bad", action="store_true")
-    parser.add_argument("--size")
-    parser.add_argument("--patient-regex")
+    add_source(parser, judges=False)
     parser.add_argument("--guidance", default="uncertainty")
     parser.add_argument("--n", default="64,256,1024")
     parser.add_argument("--workers", default="1,2")

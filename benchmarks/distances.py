@@ -110,12 +110,14 @@ def add_source(parser: argparse.ArgumentParser, *, judges: bool = True) -> None:
         parser.add_argument("--work", type=Path, required=True, help="folder for the judges")
 
 
+def folder_of(asked: argparse.Namespace) -> Source:
+    """The folder that `add_source`'s options name, and how it is read."""
+    return Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad)
+
+
 def source_of(asked: argparse.Namespace) -> Prepared:
-    """The set that `add_source`'s options name."""
-    return prepare(
-        Source(asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad),
-        seed=0,
-    )
+    """The set in that folder."""
+    return prepare(folder_of(asked), seed=0)
 
 
 def gauge(prepared: Prepared, work: Path) -> Gauge:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.distances import add_source, folder_of
 from benchmarks.keeping import keep
 from mgdm_cli.commands import augment
 from mgdm_cli.commands.finding import Training
@@ -146,13 +147,7 @@ def arm(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all arms, print the table, write benchmarks/results/main_job_<set>.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, help="table of labels and splits, as mgdm train --labels reads it")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out what cannot be used, as mgdm train --skip-bad"
-    )
-    parser.add_argument("--size")
-    parser.add_argument("--patient-regex")
+    add_source(parser, judges=False)
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--budget", default="30m")
     parser.add_argument(
@@ -165,9 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     make_deterministic()
     pick("cpu")
-    source = Source(
-        asked.data, asked.labels, patient_regex=asked.patient_regex, size=asked.size, skip_bad=asked.skip_bad
-    )
+    source = folder_of(asked)
     training = Training(asked.model, asked.budget)
     prepared = prepare(source, seed=0)
     first = Wanted(asked.n, guidance="cfg", strength=asked.strength)
