@@ -63,11 +63,11 @@ def run(
     from mgdm_cli.engine.planning import input_rows
 
     started = time.monotonic()
-    where = device_of(device)
     target = out if out is not None else beside(source.data, "-synthetic")
     refuse_inside(target, source.data)
     part = parse_shard(shard) if shard else (1, 1)
     stored = stored_plan(target)  # refuses a folder that is not ours before any work
+    where = device_of(device, begun=stored, settled=shard is not None)
     training = Training(model, budget, seen, seed, flip, base)
     if model is None:
         require_makeable(None, wanted)  # before the folder is looked at, which may take long

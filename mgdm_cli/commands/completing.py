@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
-from mgdm_cli.commands.modelling import same_threads, show
+from mgdm_cli.commands.modelling import as_begun, show
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def add_siblings(folder: Path, prepared: Prepared, settings: RunSettings, device
 
     if all((folder / name).is_file() for name in SIBLINGS):
         return
-    with Lock(folder / "lock"), same_threads(settings):
+    with Lock(folder / "lock"), as_begun(settings):
         show(events(folder, prepared, settings, device))
 
 

@@ -1,4 +1,4 @@
-"""Where a command computes: the device, and a remark where other work would slow its threads down."""
+"""Where a command computes: the device, as a set was begun, and a remark where other work would slow its threads down."""
 
 from __future__ import annotations
 
@@ -12,47 +12,61 @@ from mgdm_cli import console
 if TYPE_CHECKING:
     import torch
 
+    from mgdm_cli.data.plan import Plan
+
 LOADS = Path("/proc/loadavg")  # Linux: its fourth word counts what runs or waits for a processor just now
 LOOKS, PAUSE = 5, 0.01  # seconds between two looks
 
 
-def device_of(name: str) -> torch.device:
-    """The device of that name, computing deterministically. Says so where other work would slow it down. Raises UsageError."""
+def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) -> torch.device:
+    """The device of that name, computing deterministically; on a processor as the set of the plan `begun` was. Raises UsageError.
+
+    Says so where other work would slow the threads down, unless their number is `settled`: by a run, a plan, or for all shards.
+    """
     import torch
 
-    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.device import compute_as, make_deterministic, pick
 
     make_deterministic()
     where = pick(name)
-    others = running() if where.type == "cpu" else None
-    if others is not None:
-        remark = crowded(torch.get_num_threads(), os.cpu_count() or 1, others)
+    if where.type != "cpu":
+        return where
+    if begun is not None and begun.machine.device.startswith("cpu"):
+        if begun.machine.threads != torch.get_num_threads():
+            console.say(f"threads: {begun.machine.threads}, as the set was begun")
+        compute_as(begun.machine.threads, begun.machine.computes_in)
+    elif not settled:
+        remark = crowding(torch.get_num_threads(), os.cpu_count() or 1)
         if remark:
             console.say(remark)
     return where
 
 
-def running() -> int | None:
-    """How many other threads compute on this machine, the least of some looks; None where that is not known."""
-    try:
-        if len(os.sched_getaffinity(0)) != os.cpu_count():
-            return None  # what runs elsewhere is in nobody's way here
-        counts = []
-        for _ in range(LOOKS):
-            counts.append(int(LOADS.read_text(encoding="ascii").split()[3].partition("/")[0]) - 1)
-            time.sleep(PAUSE)
-    except (AttributeError, OSError, ValueError, IndexError):
-        return None
-    return min(counts)
+def crowding(threads: int, processors: int) -> str:
+    """What to say where `threads` are more than other work leaves processors for; else "".
 
-
-def crowded(threads: int, processors: int, others: int) -> str:
-    """What to say where `threads` and the `others` are more than the processors; else "". A thread whose turn has not come keeps all the
-    others of its program waiting, again and again (`python -m benchmarks.sharing`)."""
-    fewer = max(processors - others, 1)
-    if threads <= fewer:
+    A thread whose turn has not come keeps all the others of its program waiting, again and again (`python -m benchmarks.sharing`).
+    """
+    others = running() if threads > 1 else None
+    fewer = max(processors - (others or 0), 1)
+    if others is None or threads <= fewer:
         return ""
     return (
         f"other work keeps {min(others, processors)} of {processors} processors busy: OMP_NUM_THREADS={fewer} before the command may be "
-        "several times as quick now (a set that was begun keeps its number of threads)"
+        "several times as quick"
     )
+
+
+def running() -> int | None:
+    """How many other threads compute on this machine, the least of some looks; None where that is not known."""
+    counts = []
+    try:
+        if len(os.sched_getaffinity(0)) != os.cpu_count():
+            return None  # what runs elsewhere is in nobody's way here
+        for look in range(LOOKS):
+            if look:
+                time.sleep(PAUSE)
+            counts.append(int(LOADS.read_text(encoding="ascii").split()[3].partition("/")[0]))
+    except (AttributeError, OSError, ValueError, IndexError):
+        return None
+    return min(counts) - 1 if min(counts) else None  # this thread runs, so a count of none is no count

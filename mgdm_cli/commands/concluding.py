@@ -160,7 +160,8 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
     return out
 
 
-def _judges_can_tell(labels: Sequence[Agreement], classes: int) -> bool:
+def judges_can_tell(labels: Sequence[Agreement], classes: int) -> bool:
+    """Whether the judges are enough better than a guess on unseen real images to judge others."""
     return _seen_in_real(labels) >= 1 / classes + ABLE
 
 
@@ -172,7 +173,7 @@ def _seen_in_real(labels: Sequence[Agreement]) -> float:
 
 def labels_hold_less(labels: Sequence[Agreement], classes: int) -> bool:
     """Whether the labels are seen to hold less often than in real images, by judges that can tell real images apart."""
-    if not labels or labels[0].real is None or not _judges_can_tell(labels, classes):
+    if not labels or labels[0].real is None or not judges_can_tell(labels, classes):
         return False
     return labels[0].hi < labels[0].real - LOWER
 
@@ -185,7 +186,7 @@ def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:
     if not labels or labels[0].real is None:
         return []
     row, real = labels[0], labels[0].real
-    if not _judges_can_tell(labels, classes):
+    if not judges_can_tell(labels, classes):
         said = f"They see the class in {share(_seen_in_real(labels))} of unseen real images; a guess is right in "
         said += f"{share(1 / classes)}. Agreement with the synthetic labels means nothing then."
         return [Verdict("caution", "The labels cannot be judged: the judges hardly tell real images apart.", said)]

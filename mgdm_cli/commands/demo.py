@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,11 +10,14 @@ import typer
 
 from mgdm_cli import console
 from mgdm_cli.commands import options
-from mgdm_cli.commands.finding import Training
+from mgdm_cli.commands.computing import device_of
+from mgdm_cli.commands.modelling import Length
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.console import Result, finish
 
 if TYPE_CHECKING:
+    import torch
+
     from mgdm_cli.data.phantom_verdict import Agreement
 
 FOLDER = Path("mgdm-demo")
@@ -39,13 +41,15 @@ def run(
     dry_run: bool = False,
 ) -> Result:
     """Draw the set, train on it, augment it, let the phantoms' own rule judge; the same call continues."""
-    begun = (out / "model" / "settings.json").is_file() and not dry_run  # it has its length already
+    begun = (out / "model" / "settings.json").is_file()  # it has its length already
     if budget is None and seen is None and not begun:
         seen = SEEN
     if dry_run:
+        where = device_of(device, settled=begun)
         with tempfile.TemporaryDirectory() as folder:
             source = _drawn(Path(folder) / "phantoms", form, seed)
-            return _estimated(source, out / "model", n, Training(None, budget, seen, seed, width=WIDTH), device)
+            length = Length(None, None) if begun else Length.of(budget, seen, WIDTH)
+            return _estimated(source, out / "model", n, length, seed, where)
     source = _drawn(out / "phantoms", form, seed)
     if only_data:
         drawn = {"data": source.data, "form": form, "seed": seed}
@@ -84,18 +88,16 @@ def _augment(source: Source, out: Path, n: int, seed: int, device: str, *, guida
     return augment.run(source, wanted, out=target, model=model, seed=seed, device=device, flags=flags)
 
 
-def _estimated(source: Source, model: Path, n: int, training: Training, device: str) -> Result:
-    """How long it would take, and how large it would be: with the run of the demo where that is trained."""
+def _estimated(source: Source, model: Path, n: int, length: Length, seed: int, device: torch.device) -> Result:
+    """How long it would take, and how large it would be, from where the demo's run stands."""
     from mgdm_cli.commands.augmenting import allotted
-    from mgdm_cli.commands.computing import device_of
-    from mgdm_cli.commands.estimating import estimate
-    from mgdm_cli.commands.modelling import prepare
+    from mgdm_cli.commands.estimating import told
+    from mgdm_cli.commands.modelling import foreseen, prepare
     from mgdm_cli.commands.wanted import Wanted
-    from mgdm_cli.engine.run import is_trained
 
-    prepared, wanted = prepare(source, seed=training.seed), Wanted(n)
-    training = replace(training, model=model) if is_trained(model) else training
-    return estimate(prepared, allotted(prepared, wanted), wanted, training, device_of(device))
+    prepared, wanted = prepare(source, seed=seed), Wanted(n)
+    settings, _, left = foreseen(model, prepared, length, device, seed=seed, flip=False)
+    return told(prepared, allotted(prepared, wanted), wanted, settings, device, folder=model, to_train=left)
 
 
 def _verdict(out: Path, form: Form) -> Agreement:

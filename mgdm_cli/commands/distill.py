@@ -14,7 +14,7 @@ from mgdm_cli import console
 from mgdm_cli.commands import options, values
 from mgdm_cli.commands.completing import known_scale, suited_scale
 from mgdm_cli.commands.computing import device_of
-from mgdm_cli.commands.modelling import prepare, require_trained, same_threads
+from mgdm_cli.commands.modelling import as_begun, prepare, require_trained
 from mgdm_cli.commands.reading import Source, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
 from mgdm_cli.errors import NeedsTraining, OtherPlan, UsageError
@@ -57,11 +57,11 @@ def run(
     `flags` go to config.resolved.toml.
     """
     from mgdm_cli.data.plan import SCALE_BETWEEN
-    from mgdm_cli.engine.run import read_settings
+    from mgdm_cli.engine.run import SETTINGS, read_settings
     from mgdm_cli.engine.scaling import UNMEASURED, Scale
 
     refuse_inside(out, source.data)
-    where = device_of(device)
+    where = device_of(device, settled=(out / SETTINGS).is_file())
     settings = read_settings(teacher)
     if settings.student is not None:
         raise UsageError(f"{teacher.name}: is a student itself", "Name the run it was distilled from.")
@@ -211,7 +211,7 @@ def _into(
             mine = distilling.settings_of(settings, student, torch.get_num_threads())
             write_settings(out, mine)
         if not is_trained(out):
-            with same_threads(mine):
+            with as_begun(mine):
                 _drain(distilling.distill(out, teacher, prepared, mine, device, save_every=save_every))
     return mine
 

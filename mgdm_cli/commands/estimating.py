@@ -12,12 +12,15 @@ from mgdm_cli.commands.modelling import foreseen
 from mgdm_cli.console import Result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from mgdm_cli.commands.finding import Training
     from mgdm_cli.commands.wanted import Wanted
     from mgdm_cli.data.allotment import Allotment
     from mgdm_cli.engine.preparing import Prepared
+    from mgdm_cli.engine.run import RunSettings
 
 ALONE = 700_000_000  # bytes of a process beside its images: interpreter, libraries, nets, a batch (520 to 740 MB were measured)
 PASSING = 0.6  # share of candidates that pass the gates, for want of a better guess
@@ -32,25 +35,40 @@ def memory_of(prepared: Prepared) -> int:
 def estimate(
     prepared: Prepared, allotment: Allotment, wanted: Wanted, training: Training, device: torch.device
 ) -> Result:
-    """What would be done, from measured steps; writes nothing."""
-    from mgdm_cli.commands.making import recipe_by
-    from mgdm_cli.engine import sizing
-    from mgdm_cli.engine.decoding import cost
-    from mgdm_cli.engine.planning import default_block
-    from mgdm_cli.engine.run import is_trained, process_of
+    """What `augment` would do, from measured steps; writes nothing."""
+    from mgdm_cli.engine.run import is_trained
 
     folder, begun = training.folder(prepared), found(training, prepared)
-    to_train = 0.0
     if begun is not None and is_trained(folder):
-        settings = begun
-        suits = known_scale(folder, settings)
-        if wanted.scale is None and suits is not None:
-            wanted = replace(wanted, scale=suits.scale, scale_between=suits.between)
+        settings, to_train = begun, 0.0
     else:
         length = length_of(training, begun)
         settings, _, to_train = foreseen(folder, prepared, length, device, seed=training.seed, flip=training.flip)
         if begun is not None:
             require_time(training, folder, to_train)
+    return told(prepared, allotment, wanted, settings, device, folder=folder, to_train=to_train)
+
+
+def told(
+    prepared: Prepared,
+    allotment: Allotment,
+    wanted: Wanted,
+    settings: RunSettings,
+    device: torch.device,
+    *,
+    folder: Path,
+    to_train: float,
+) -> Result:
+    """What making the images by the run in `folder` would take, after `to_train` seconds of its training."""
+    from mgdm_cli.commands.making import recipe_by
+    from mgdm_cli.engine import sizing
+    from mgdm_cli.engine.decoding import cost
+    from mgdm_cli.engine.planning import default_block
+    from mgdm_cli.engine.run import SETTINGS, is_trained, process_of
+
+    suits = known_scale(folder, settings) if is_trained(folder) else None
+    if wanted.scale is None and suits is not None:
+        wanted = replace(wanted, scale=suits.scale, scale_between=suits.between)
     made_by = recipe_by(settings, wanted, temperature=None, threshold=None)
     evaluations, gradients = cost(made_by, process_of(settings), settings.student)
     each = sizing.seconds_per_evaluation(settings, device, wanted.block or default_block(device))
@@ -70,7 +88,7 @@ def estimate(
     }
     lines = (
         *(f"{name}: {prepared.counts[name]} real + {more} synthetic" for name, more in allotment.quotas.items()),
-        f"training: {console.clock_text(to_train)}" + f", continuing {folder}" * (begun is not None)
+        f"training: {console.clock_text(to_train)}" + f", continuing {folder}" * (folder / SETTINGS).is_file()
         if to_train
         else f"model: {folder}, trained on {settings.train.seen} images seen",
         f"generation: about {document['evaluations']} U-Net evaluations, {console.clock_text(seconds)}, "

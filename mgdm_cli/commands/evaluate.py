@@ -12,7 +12,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options, values
 from mgdm_cli.commands.computing import device_of
-from mgdm_cli.commands.failing import USUAL, failed, looks_of
+from mgdm_cli.commands.failing import USUAL, failed, looks_of, require_answerable, undecided
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, alike, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
@@ -59,7 +59,8 @@ def run(
 
     where = device_of(device)
     target = out if out is not None else beside(synthetic, "-evaluation")
-    looks = looks_of(fail_on, weighed=asked is not None)
+    looks = looks_of(fail_on)
+    require_answerable(looks, asked)
     if dry_run and asked is None:
         raise UsageError("--dry-run: tells what --arms would cost", "Give --arms, or leave it out")
     if model is not None:
@@ -92,13 +93,16 @@ def _told(found: Findings, looks: tuple[str, ...], target: Path, name: str, *, r
     from mgdm_cli.commands.evaluating import lines_of, page_of
     from mgdm_cli.data.files import canonical, write_atomic
 
-    wrong = failed(found)
+    wrong, open_ = failed(found), undecided(found)
     gated = [look for look in looks if look in wrong]
+    unsaid = [look for look in looks if look in open_ and look not in wrong]
     code = GATE if gated else PARTIAL if found.utility is not None and found.utility.partial else OK
-    document = {**document_of(found), "failed": list(wrong), "fail_on": list(looks), "exit_code": code}
+    verdict = {"failed": list(wrong), "undecided": list(open_), "fail_on": list(looks), "exit_code": code}
+    document = {**document_of(found), **verdict}
     write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
     write_atomic(target / PAGE, page_of(found, name, real_images=real_images).encode("utf-8"))
     said = [f"failed: {', '.join(gated)}"] if gated else []
+    said += [f"could not be decided: {', '.join(unsaid)}"] if unsaid else []
     return Result({**document, "out": target}, (*lines_of(found), *said, str(target / PAGE)), code)
 
 
@@ -198,6 +202,7 @@ def command(
         typer.Option(
             "--fail-on",
             metavar="LIST",
+            callback=values.checked(looks_of),
             help="Findings that end with exit code 3: copies, leaks, labels, utility (with --arms), or none.",
             rich_help_panel=options.RUN,
         ),
@@ -261,7 +266,7 @@ def command(
     and copy gates. All is kept; the same command continues. Exit code 5 when --budget ended before the last training.
     Exit code 3 when more images are near copies (of the whole or of a part) than chance explains, or the model knows
     training images better than held-out ones; --fail-on names other looks: labels that hold less often than in real
-    images, or made images that hurt classifiers.
+    images, or images of --synthetic that hurt classifiers. It goes before exit code 5; what could not be decided is told.
 
     \b
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic

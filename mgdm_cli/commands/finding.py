@@ -36,7 +36,6 @@ class Training:
     seed: int = 0
     flip: bool = False
     base: str = "auto"
-    width: int | None = None
 
     def folder(self, prepared: Prepared) -> Path:
         """The run: the one named, or the one in the cache that fits this set and what was asked of its training."""
@@ -45,8 +44,7 @@ class Training:
         base = "" if self.base == "auto" else f"-{self.base}"
         # A run that was tried with a few images is not the one for good.
         long = "" if self.seen is None else f"-{self.seen}"
-        wide = "" if self.width is None else f"-w{self.width}"
-        return _cached(prepared.fingerprint, base + "-flip" * self.flip + wide + long)
+        return _cached(prepared.fingerprint, base + "-flip" * self.flip + long)
 
 
 def cached_runs(inputs: str) -> tuple[Path, ...]:
@@ -98,7 +96,7 @@ def length_of(training: Training, begun: RunSettings | None) -> Length:
     """How long the run of the cache may take; one that was begun has its length already. Raises NeedsTraining."""
     if begun is not None:
         return Length(None, None)
-    return Length.of(training.budget, training.seen, training.width, training.base)
+    return Length.of(training.budget, training.seen, base=training.base)
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def train_into(
             )
             write_settings(folder, settings)
         if not is_trained(folder):
-            with same_threads(settings):
+            with as_begun(settings):
                 _drain(folder, prepared, settings, device, save_every)
     return settings
 
@@ -233,16 +233,18 @@ def _no_base(prepared: Prepared, settings: RunSettings, length: Length) -> str:
 
 
 @contextmanager
-def same_threads(settings: RunSettings) -> Iterator[None]:
-    """Run on the number of threads the run began with: training's bits depend on it."""
+def as_begun(settings: RunSettings) -> Iterator[None]:
+    """Compute on as many threads, and in the type, that the run began with: training's bits depend on them."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
+    from mgdm_cli.engine.device import compute_as, kind_of_cpu
+
+    before = torch.get_num_threads(), kind_of_cpu()
+    compute_as(settings.threads, settings.computes_in)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        compute_as(*before)
 
 
 def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, save_every: float) -> None:

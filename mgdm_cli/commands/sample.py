@@ -54,8 +54,7 @@ def run(
     from mgdm_cli.engine.scaling import UNMEASURED, Scale, stored
 
     started = time.monotonic()
-    where = device_of(device)
-    stored_plan(out)
+    where = device_of(device, begun=stored_plan(out))
     settings = read_settings(folder)
     if "=" not in labels:
         raise UsageError(

@@ -44,9 +44,9 @@ def run(
     from mgdm_cli.engine.weights import load
 
     refuse_inside(out, source.data)
-    where = device_of(device)
-    prepared = prepare(source, seed=seed)
     begun = (out / SETTINGS).is_file()  # a run that was begun has its length already
+    where = device_of(device, settled=begun)
+    prepared = prepare(source, seed=seed)
     length = Length(None, seen, width, base, process) if begun else Length.of(budget, seen, width, base, process)
     if dry_run:
         settings, pace, seconds = foreseen(out, prepared, length, where, seed=seed, flip=flip)

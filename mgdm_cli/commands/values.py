@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Callable
 
+import typer
+
 from mgdm_cli.errors import UsageError
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -59,11 +61,17 @@ def nan_of(text: str | None) -> float | None:
     return value
 
 
-def checked(read: Callable[[str | None], object]) -> Callable[[str | None], str | None]:
-    """A callback that refuses what `read` refuses."""
+def checked(read: Callable[[str | None], object]) -> Callable[[typer.CallbackParam, str | None], str | None]:
+    """A callback that refuses what `read` refuses, by the name of its flag."""
 
-    def callback(value: str | None) -> str | None:
-        read(value)
+    def callback(param: typer.CallbackParam, value: str | None) -> str | None:
+        try:
+            read(value)
+        except UsageError as error:
+            flag = max(param.opts, key=len)
+            raise (
+                error if error.message.startswith(flag) else UsageError(f"{flag}: {error.message}", error.hint)
+            ) from None
         return value
 
     return callback

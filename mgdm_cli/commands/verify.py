@@ -57,12 +57,10 @@ def run(out: Path, *, regenerate: int = 0, remake: Remake | None = None) -> Resu
 
 def _device_like(machine: Machine) -> torch.device:
     """The device that is nearest to the machine's, used with as many threads as there."""
-    import torch
-
-    from mgdm_cli.engine.device import make_deterministic, pick
+    from mgdm_cli.engine.device import compute_as, make_deterministic, pick
 
     make_deterministic()
-    torch.set_num_threads(machine.threads)
+    compute_as(machine.threads, machine.computes_in)
     return pick("cpu" if machine.device.startswith("cpu") else "auto")
 
 
@@ -74,7 +72,7 @@ def elsewhere(plan: Plan) -> str:
     here = machine_of(_device_like(there))
     if here != there:
         more = "" if there.device.startswith("cpu ") else f", {there.cpu_capability}, {there.threads} threads"
-        found.append(f"there {there.device}{more}; here {here.device}")
+        found.append(f"there {there.device}{more}, {there.computes_in}; here {here.device}, {here.computes_in}")
     mine = versions_here()
     for name, made_by in plan.versions.items():
         if mine.get(name) != made_by:

@@ -133,8 +133,9 @@ class Weighed:
 
     @property
     def hurting(self) -> tuple[str, ...]:
-        """The made arms that hurt."""
-        return tuple(g.arm for g in self.over_real if g.verdict == "hurts")
+        """The made arms that hurt: of those the set that is judged, where it is one of them; others are there to compare."""
+        judged = {g.arm for g in self.over_real}
+        return tuple(g.arm for g in self.over_real if g.verdict == "hurts" and (g.arm == OWN or OWN not in judged))
 
 
 def weigh(task: Weighing) -> Weighed:

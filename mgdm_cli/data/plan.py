@@ -85,6 +85,7 @@ class Machine(Frozen):
     device: str
     cpu_capability: str
     threads: int = Field(ge=1)
+    computes_in: str = ""  # "bfloat16" or "float32"
 
 
 class Models(Frozen):

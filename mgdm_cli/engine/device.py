@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mgdm_cli.errors import UsageError
 
+KIND, KINDS = "MGDM_COMPUTES_IN", ("bfloat16", "float32")
 PAYS = 1.2  # how many times as quick bfloat16 has to be
 MAPS = ((4, 64, 16, 16), (64, 64, 3, 3))  # what it is tried on: input and weights of a convolution
 
@@ -30,18 +31,45 @@ def pick(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"device: {name}: not a device", "use auto, cpu, cuda, cuda:N or mps") from error
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
+    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if beyond or not there.get(device.type, False):
         raise UsageError(f"device: {name}: not available on this machine", "use --device auto")
     return device
 
 
-@cache
 def computes_in_bf16(device: torch.device) -> bool:
     """Whether the device is quick at bfloat16: a GPU that has it, or a processor that is seen to be."""
     if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and _saved_by_bf16() >= PAYS
+        return _has_bf16(device)
+    return device.type == "cpu" and kind_of_cpu() == "bfloat16"
+
+
+@cache
+def _has_bf16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def kind_of_cpu() -> str:
+    """What nets compute in on this processor, "bfloat16" or "float32": what `compute_as` or the user says, else what is seen to be quicker.
+
+    It stands in the environment, so that processes that this one starts do the same. Raises UsageError.
+    """
+    kind = os.environ.get(KIND)
+    if kind is None:
+        kind = os.environ[KIND] = "bfloat16" if _saved_by_bf16() >= PAYS else "float32"
+    if kind not in KINDS:
+        raise UsageError(
+            f"{KIND}: {kind!r} is no type that nets compute in", f"Say {' or '.join(KINDS)}, or leave it out"
+        )
+    return kind
+
+
+def compute_as(threads: int, kind: str) -> None:
+    """From now on compute on so many threads and, on a processor, in `kind` ("": as before): bits depend on both."""
+    torch.set_num_threads(threads)
+    if kind:
+        os.environ[KIND] = kind
 
 
 def has_fused_optimizer(device: torch.device) -> bool:
@@ -53,6 +81,7 @@ def _saved_by_bf16(rounds: int = 7) -> float:
     """How many times as long a convolution takes one thread in float32. Measured, since no flag of a processor tells it: with AMX it is 4,
     without it 1/5 to 2. In the thread's own time, or other work would decide; without drawing random numbers."""
     span = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    on_the_wall = dict(span)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -63,11 +92,14 @@ def _saved_by_bf16(rounds: int = 7) -> float:
             }
             for _ in range(rounds):
                 for kind, (x, weight) in work.items():
-                    started = time.thread_time()
+                    started, own = time.perf_counter(), time.thread_time()
                     F.conv2d(x, weight, padding=1)
-                    span[kind] = min(span[kind], time.thread_time() - started)
+                    span[kind] = min(span[kind], time.thread_time() - own)
+                    on_the_wall[kind] = min(on_the_wall[kind], time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
+    if min(span.values()) <= 0:  # a thread's clock may tick in hundredths of a second
+        span = on_the_wall
     return span[torch.float32] / span[torch.bfloat16]
 
 
@@ -108,12 +140,16 @@ def make_deterministic() -> None:
     # Deterministic mode would also write NaN into every new tensor, for code that reads what it never wrote: time, for nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def describe(device: torch.device) -> str:
-    """A name for run records: the GPU's, or the CPU's vector width and the number of threads; and what it computes in."""
-    kind = "bfloat16" if computes_in_bf16(device) else "float32"
+    """A name for run records: the GPU's, or the CPU's vector width and the number of threads."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {kind}"
-    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {kind}"
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
+
+def kind_of(device: torch.device) -> str:
+    """What nets compute in there: "bfloat16" or "float32"."""
+    return KINDS[0] if computes_in_bf16(device) else KINDS[1]

@@ -31,7 +31,7 @@ from mgdm_cli.metrics.copies import Calibration, CopyScorer, calibrate
 from . import weights
 from .decoding import GUIDANCE, TERM_OF, TWO_STAGES, UNSTAGED, Parts
 from .deriving import tail
-from .device import describe
+from .device import describe, kind_of
 from .gates import Gates
 from .generation import Works
 from .preparing import Prepared, pictures
@@ -267,7 +267,10 @@ def versions_here() -> dict[str, str]:
 def machine_of(device: torch.device) -> Machine:
     """This machine, as far as bits depend on it."""
     return Machine(
-        device=describe(device), cpu_capability=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads()
+        device=describe(device),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        computes_in=kind_of(device),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -48,7 +47,7 @@ def _here(table: Table, missing: Missing, go_on: GoOn) -> Iterator[tuple[Cell, f
 
 def _by_processes(table: Table, missing: Missing, jobs: int, go_on: GoOn) -> Iterator[tuple[Cell, float]]:
     left, longest = list(missing), 0.0
-    threads = max((os.cpu_count() or 1) // jobs, 1)
+    threads = max(torch.get_num_threads() // jobs, 1)
     # "spawn": a fork would copy torch's threads half
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, max(len(left), 1)), context, _begin, (table, threads)) as pool:

@@ -11,28 +11,33 @@ import pytest
 
 from mgdm_cli import app
 from mgdm_cli.commands.concluding import label_verdict, labels_hold_less
-from mgdm_cli.commands.failing import looks_of
+from mgdm_cli.commands.failing import looks_of, require_answerable
+from mgdm_cli.commands.weighing import Asked
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.errors import GATE, OK, USAGE, UsageError
 from tests.commands.test_concluding import agreed, gain, weighed
 
 
 def test_looks_are_named_or_none() -> None:
-    assert looks_of("copies,leaks", weighed=False) == ("copies", "leaks")
-    assert looks_of("utility, labels", weighed=True) == ("labels", "utility")
-    assert looks_of("none", weighed=False) == ()
-    for text, weighed_too, said in (
-        ("copy", False, "none of the looks"),
-        ("utility", False, "worth"),
-        ("", True, "none"),
-    ):
-        with pytest.raises(UsageError, match=said):
-            looks_of(text, weighed=weighed_too)
+    assert looks_of("copies,leaks") == ("copies", "leaks")
+    assert looks_of("utility, labels,") == ("labels", "utility")
+    assert looks_of("none") == ()
+    for text in ("copy", "", "none,copies"):
+        with pytest.raises(UsageError, match="is none of the looks"):
+            looks_of(text)
 
 
-@pytest.mark.parametrize(("real", "less"), [(0.95, False), (1.0, False), (None, False), (0.55, False)])
-def test_labels_that_hold_do_not_fail(real: float | None, less: bool) -> None:
-    assert labels_hold_less(agreed(1000, real=real), 2) is less  # type: ignore[arg-type]
+def test_a_table_that_could_not_say_that_images_hurt_is_no_gate() -> None:
+    require_answerable(("copies",), None)
+    require_answerable(("utility",), Asked.of("dup,synthetic", "quick", 2, None))
+    for asked in (None, Asked.of("synthetic", "quick", 1, None), Asked.of("synthetic", "vgg", 3, None)):
+        with pytest.raises(UsageError, match="utility"):
+            require_answerable(("utility",), asked)
+
+
+@pytest.mark.parametrize("real", [0.95, 1.0, None, 0.55])
+def test_labels_that_hold_do_not_fail(real: float | None) -> None:
+    assert not labels_hold_less(agreed(1000, real=real), 2)  # type: ignore[arg-type]
 
 
 def test_labels_fail_where_the_verdict_says_that_they_hold_less() -> None:
@@ -49,6 +54,14 @@ def test_what_hurts_is_a_made_arm_beyond_doubt() -> None:
     assert weighed(gain("real", -0.05, -0.01)).hurting == ("made",)
     assert weighed(gain("real", -0.05, 0.01), gain("dup", -0.05, -0.01)).hurting == ()
     assert weighed(gain("real", -0.05, -0.01, seeds=1)).hurting == ()
+
+
+def test_an_arm_to_compare_with_does_not_fail_the_set_that_is_judged() -> None:
+    both = weighed(gain("real", -0.05, -0.01), replace(gain("real", -0.01, 0.05), arm="synthetic"))
+    rows = (*both.rows, replace(both.rows[-1], name="synthetic"))
+    assert replace(both, rows=rows).hurting == ()
+    worse = weighed(replace(gain("real", -0.05, -0.01), arm="synthetic"))
+    assert replace(worse, rows=rows).hurting == ("synthetic",)
 
 
 def test_copies_fail_unless_asked_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,8 +91,10 @@ def test_copies_fail_unless_asked_otherwise(tmp_path: Path, capsys: pytest.Captu
     assert document["fail_on"] == ["copies", "leaks"]
     assert "copies" in document["failed"]  # type: ignore[operator]
     assert "failed: copies" in capsys.readouterr().out
-    code, document = end("--fail-on", "none")
+    code, document = end("--fail-on", "labels")  # which so short a training cannot judge
     assert code == document["exit_code"] == OK
-    assert document["fail_on"] == []
+    assert document["fail_on"] == ["labels"]
     assert "copies" in document["failed"]  # type: ignore[operator]
+    assert "labels" in document["undecided"]  # type: ignore[operator]
+    assert "could not be decided: labels" in capsys.readouterr().out
     assert app.main([*map(str, words), "--fail-on", "utility"]) == USAGE
