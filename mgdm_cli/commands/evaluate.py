@@ -219,7 +219,9 @@ def command(
     ] = None,
     nets: Annotated[
         str,
-        typer.Option("--nets", metavar="LIST", help="quick, small, ten, or names of nets.", rich_help_panel=UTILITY),
+        typer.Option(
+            "--nets", metavar="LIST", help="quick, small, ten (with MONAI), or names of nets.", rich_help_panel=UTILITY
+        ),
     ] = "quick",
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=100, help="Trainings of each net and arm.", rich_help_panel=UTILITY)
@@ -272,7 +274,7 @@ def command(
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic
     mgdm evaluate --real ./fundus --synthetic ./fundus-synthetic --test ./fundus-test --no-real-images
     mgdm evaluate --real ./fundus --synthetic ./guided --arms dup,classical,synthetic,plain=./plain --budget 1h
-    mgdm evaluate --real ./fundus --synthetic ./guided --arms dup,synthetic,gen,select --nets ten --model ./run
+    mgdm evaluate --real ./fundus --synthetic ./guided --test ./fundus-test --arms dup,synthetic,gen,select --nets small
     """
     from mgdm_cli.commands.weighing import Asked
 

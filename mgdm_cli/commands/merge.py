@@ -78,7 +78,9 @@ def _records(out: Path, flags: Mapping[str, Any], code: int) -> None:
 
 def command(
     outs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="The folders of all shards.")],
-    out: options.Out = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", rich_help_panel=options.OUTPUT)
+    ] = None,
 ) -> None:
     """Join the shards of one plan into one folder.
 

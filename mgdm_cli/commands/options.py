@@ -38,7 +38,14 @@ def _set_quiet(value: bool) -> bool:
 
 Seed = Annotated[
     int,
-    typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Same seed, same images.", rich_help_panel=RUN),
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=2**63 - 1,
+        help="Same seed, same split, training and images.",
+        rich_help_panel=RUN,
+    ),
 ]
 Device = Annotated[
     str,
@@ -52,7 +59,7 @@ Budget = Annotated[
         "--budget",
         metavar="TIME",
         callback=check_duration,
-        help="Longest training: 90s, 30m, 2h; minutes where no unit is said.",
+        help="Longest training: 90s, 30m, 2h. At a terminal 30m as a rule (distill: 10m); a script has to say it.",
         rich_help_panel=RUN,
     ),
 ]
@@ -268,13 +275,17 @@ Flip = Annotated[
 SAMPLING = "Sampling"
 SAMPLER_NAMES = "euler, heun, ddim, ddpm, dpmpp_2m, unipc, sde, churn, dpmpp_2m_sde, langevin or pc."
 
-SAMPLER_HELP = f"As a rule dpmpp_2m_sde without noise below sigma 1, ddpm for students; {SAMPLER_NAMES}"
+SAMPLER_HELP = (
+    f"As a rule dpmpp_2m_sde without noise below sigma 1, ddpm for students, ddim from real images; {SAMPLER_NAMES}"
+)
 SamplerName = Annotated[
     str | None, typer.Option("--sampler", metavar="NAME", help=SAMPLER_HELP, rich_help_panel=SAMPLING)
 ]
 STEPS_HELP = "Steps of the sampler: 13 as a rule in augment, 18 in sample; a student has its own."
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help=STEPS_HELP, rich_help_panel=SAMPLING)]
-SCALE_HELP = "Scale of cfg or auto guidance, 1 is off; as a rule the one that suits the run; in a student already."
+SCALE_HELP = (
+    "Scale of cfg or auto guidance, 1 is off; as a rule the one that suits the run (auto: 2.5); in a student already."
+)
 Scale = Annotated[float | None, typer.Option("--scale", min=0.0, help=SCALE_HELP, rich_help_panel=SAMPLING)]
 Knobs = Annotated[
     list[str] | None,

@@ -112,7 +112,10 @@ def guarded(what: str) -> Iterator[None]:
             raise IoFailed(f"{what} cannot be read: {os.strerror(fault.errno)}") from fault
         raise BadInput(f"{what} is damaged or cut short") from fault
     except ImportError as fault:
-        raise BadInput(f"{what} needs a decoder that is not installed", "Install mgdm[codecs].") from fault
+        raise BadInput(
+            f"{what} needs a decoder that is not installed",
+            "Install the extra codecs: pip install '.[codecs]' in a clone of mgdm.",
+        ) from fault
     except FAULTS as fault:
         raise BadInput(f"{what} could not be decoded ({type(fault).__name__})") from fault
     except Exception as fault:

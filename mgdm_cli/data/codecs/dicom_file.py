@@ -178,7 +178,7 @@ def _syntax(data: bytes) -> tuple[str, int]:
         if not get_decoder(syntax).is_available:  # type: ignore[no-untyped-call,unused-ignore]
             raise BadInput(
                 f"transfer syntax {syntax} ({PACKED[syntax]}) needs a decoder that is not installed",
-                "Install mgdm[codecs], or unpack the files.",
+                "Install the extra codecs (pip install '.[codecs]' in a clone of mgdm), or unpack the files.",
             )
     return syntax, at
 
