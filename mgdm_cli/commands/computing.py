@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgdm_cli import console
+from mgdm_cli.data.processors import processors
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,9 @@ LOOKS, PAUSE = 5, 0.01  # seconds between two looks
 def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) -> torch.device:
     """The device of that name, computing deterministically; on a processor as the set of the plan `begun` was. Raises UsageError.
 
-    Says so where other work would slow the threads down, unless their number is `settled`: by a run, a plan, or for all shards.
+    Where the user says nothing, there are no more threads than processors that may be used: the quota of a container is none of torch's
+    business, and threads beyond it wait for each other. Says so where other work would slow them down, unless their number is `settled`: by
+    a run, a plan, or for all shards.
     """
     import torch
 
@@ -35,7 +38,11 @@ def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) ->
         if begun.machine.threads != torch.get_num_threads():
             console.say(f"threads: {begun.machine.threads}, as the set was begun")
         compute_as(begun.machine.threads, begun.machine.computes_in)
-    elif not settled:
+        return where
+    if "OMP_NUM_THREADS" not in os.environ and processors() < torch.get_num_threads():
+        console.say(f"threads: {processors()}, as many processors as this process may use")
+        torch.set_num_threads(processors())
+    if not settled:
         remark = crowding(torch.get_num_threads(), os.cpu_count() or 1)
         if remark:
             console.say(remark)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mgdm_cli
+from mgdm_cli.data.processors import processors
 from mgdm_cli.data.proving import Proof, Wish, proof_of
 from mgdm_cli.errors import BadInput, IoFailed, MgdmError, UsageError
 
@@ -72,7 +73,7 @@ class _Crew:
 
     def work(self) -> Iterator[tuple[int, Proof | MgdmError]]:
         """(index, answer) of every file, as they come."""
-        for _ in range(min(_processors(), MAX_WORKERS, 1 + len(self._lines) // FILES_PER_WORKER)):
+        for _ in range(min(processors(), MAX_WORKERS, 1 + len(self._lines) // FILES_PER_WORKER)):
             self._hire()
         left = len(self._lines)
         while left:
@@ -193,10 +194,6 @@ class _Worker:
                 with suppress(OSError):
                     stream.close()
         self.process.wait()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fate(code: int) -> str:

@@ -78,6 +78,19 @@ def test_the_remark_is_made_unless_the_threads_are_settled(crowd: None, capsys: 
     assert "other work keeps 2 of 2 processors busy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("said", "threads"), [(None, 1), ("2", 2)])
+def test_no_more_threads_than_the_container_may_use_unless_the_user_says(
+    said: str | None, threads: int, crowd: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr(computing, "processors", lambda: 1)
+    device_of("cpu", settled=True)
+    assert torch.get_num_threads() == threads
+    assert ("as many processors as this process may use" in capsys.readouterr().err) is (said is None)
+
+
 @dataclass(frozen=True)
 class Begun:
     """As much of a plan as counts here."""
