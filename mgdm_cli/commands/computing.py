@@ -39,9 +39,9 @@ def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) ->
             console.say(f"threads: {begun.machine.threads}, as the set was begun")
         compute_as(begun.machine.threads, begun.machine.computes_in)
         return where
-    if "OMP_NUM_THREADS" not in os.environ and processors() < torch.get_num_threads():
-        console.say(f"threads: {processors()}, as many processors as this process may use")
-        torch.set_num_threads(processors())
+    if "OMP_NUM_THREADS" not in os.environ and (free := processors()) < torch.get_num_threads():
+        console.say(f"threads: {free}, as many processors as this process may use")
+        torch.set_num_threads(free)
     if not settled:
         remark = crowding(torch.get_num_threads(), os.cpu_count() or 1)
         if remark:
@@ -49,17 +49,17 @@ def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) ->
     return where
 
 
-def crowding(threads: int, processors: int) -> str:
-    """What to say where `threads` are more than other work leaves processors for; else "".
+def crowding(threads: int, cores: int) -> str:
+    """What to say where `threads` are more than other work leaves processors, `cores`, for; else "".
 
     A thread whose turn has not come keeps all the others of its program waiting, again and again (`python -m benchmarks.sharing`).
     """
     others = running() if threads > 1 else None
-    fewer = max(processors - (others or 0), 1)
+    fewer = max(cores - (others or 0), 1)
     if others is None or threads <= fewer:
         return ""
     return (
-        f"other work keeps {min(others, processors)} of {processors} processors busy: OMP_NUM_THREADS={fewer} before the command may be "
+        f"other work keeps {min(others, cores)} of {cores} processors busy: OMP_NUM_THREADS={fewer} before the command may be "
         "several times as quick"
     )
 

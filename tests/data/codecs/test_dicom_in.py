@@ -76,7 +76,7 @@ def test_a_missing_decoder_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(BadInput, match="needs a decoder that is not installed") as caught:
             dicom.parts(path)
         assert f"{syntax} ({name})" in caught.value.message
-        assert "[codecs]" in caught.value.hint
+        assert "pip install '.[codecs]'" in caught.value.hint
 
 
 # Lossless JPEG
