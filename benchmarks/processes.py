@@ -46,6 +46,7 @@ LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 HELD = 128  # holdout images of the curve
 LOOKS = 8
 BLOCK = 16
+SEEN = 10_000
 ODE, PLAIN = "dpmpp_2m", 1.0  # a scale of 1: no classifier-free guidance
 STEPS, HEUN_STEPS, ANCESTRAL_STEPS = 18, 18, 1000
 
@@ -146,10 +147,10 @@ def over_trainings(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, write benchmarks/results/processes_<set>[_trainings<N>].json."""
+    """Print the table, write benchmarks/results/processes_<set>[_seen<N>][_trainings<N>].json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source(parser)
-    parser.add_argument("--seen", type=int, default=10_000)
+    parser.add_argument("--seen", type=int, default=SEEN)
     parser.add_argument("--trainings", type=int, default=1, help="of each process, from as many seeds")
     parser.add_argument("--per-class", type=int, default=96)
     parser.add_argument(
@@ -185,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = "".join(f"  {figure} {said(at)}" for figure, at in found["over_trainings"].items())
         sys.stdout.write(f"{name:16s}{figures}\n")
     document = {"set": asked.data.name, "seen": asked.seen, "threads": torch.get_num_threads(), "rows": rows}
-    keep(f"processes_{asked.data.name}" + (f"_trainings{asked.trainings}" if asked.trainings > 1 else ""), document)
+    name = f"processes_{asked.data.name}" + (f"_seen{asked.seen}" if asked.seen != SEEN else "")
+    keep(name + (f"_trainings{asked.trainings}" if asked.trainings > 1 else ""), document)
     return 0
 
 

@@ -7,7 +7,8 @@ One model makes the same plan in several ways: plain (`gen`), by seed selection 
 (`student`) and guided (`student-guided`). Then `mgdm evaluate --arms` trains the nets on real
 images with a balanced sampler (`real`), with duplicates (`dup`), with classical augmentation (`classical`) and with each of these, at
 equal steps and equal numbers of images, and tests on real images that no model, guide, filter or calibration saw: the set's own test
-split, or a fifth of the patients that is set aside first.
+split, or a fifth of the patients that is set aside first. With `--keep CLASS=COUNT,...` all of it begins with only so many of the training
+images, drawn at random, as in a hospital that has no more; the test stays whole.
 Everything is kept below --out, and the same command continues. The table goes to benchmarks/results/utility_<set>_<balance>.json, with
 the number of images and the scale of guidance in its name where they are not the usual ones.
 """
@@ -16,11 +17,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import PIL.Image
 
 from benchmarks.keeping import keep
 from mgdm_cli.commands import augment, evaluate
@@ -31,7 +36,7 @@ from mgdm_cli.commands.values import seconds_of
 from mgdm_cli.commands.wanted import BALANCE, STRENGTH, Wanted
 from mgdm_cli.commands.weighing import CONTROLS, Asked
 from mgdm_cli.console import plain
-from mgdm_cli.data.folder import scan
+from mgdm_cli.data.folder import learnt, read_pixels, scan
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import GATE, OK
 
@@ -59,6 +64,28 @@ def with_test(data: Path, out: Path, *, size: str | None, patient_regex: str | N
     return replace(source, labels=table, patient_regex=None, skip_bad=True)
 
 
+def fewer(source: Source, kept: dict[str, int], out: Path, *, seed: int) -> Source:
+    """So many of the training images of each class of `kept`, drawn at random, and all test images, as 8-bit PNG below `out`. What else
+    is held out by the set itself (its `val`) is left away: few images are few in all. Whom they show is forgotten."""
+    folder = out / "kept"
+    if not folder.is_dir():
+        found = scan(source.data, labels=source.labels, patient_regex=source.patient_regex, skip_bad=source.skip_bad)
+        taken = [record for record in found.records if record.split == "test"]
+        generator = np.random.default_rng(seed)
+        for name, count in kept.items():
+            own = [record for record in learnt(found.records) if record.label == name]
+            taken += [own[row] for row in sorted(generator.permutation(len(own))[:count])]
+        draft = folder.with_name("kept.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        for row, record in enumerate(taken):
+            place = draft / (record.split or "train") / str(record.label)
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = read_pixels(found, record).pixels.round().astype(np.uint8)
+            PIL.Image.fromarray(pixels.transpose(1, 2, 0).squeeze()).save(place / f"{row:05d}.png")
+        draft.rename(folder)
+    return Source(folder, size=source.size)
+
+
 def shown(found: dict[str, Any]) -> list[str]:
     """The table as lines."""
     lines = [f"{'arm':12s} {'balanced':>9s} {'AUROC':>7s} {'F1':>7s} {'kappa':>7s} {'ECE':>7s} {'worst':>7s}"]
@@ -82,6 +109,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size")
     parser.add_argument("--patient-regex")
+    parser.add_argument("--keep", help="only so many training images of each class: 0=60,1=600")
     parser.add_argument("--n", type=int, default=IMAGES, help="images of each arm")
     parser.add_argument(
         "--balance", default=BALANCE, help="of the plan: equal, or fill, which raises the smallest classes first"
@@ -123,6 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the arms, train the table, write it, print it."""
     asked = _asked(arguments)
     source = with_test(asked.data, asked.out, size=asked.size, patient_regex=asked.patient_regex, seed=0)
+    if asked.keep:
+        counts = (part.rpartition("=") for part in asked.keep.split(","))
+        source = fewer(source, {name: int(count) for name, _, count in counts}, asked.out, seed=0)
     made = synthetic(asked, source)
     arms = ",".join((*CONTROLS, *(f"{name}={folder}" for name, folder in made.items())))
     table = Asked.of(arms, asked.nets, asked.seeds, asked.net_steps, seconds_of(asked.table_budget), asked.jobs)
@@ -133,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {
         "set": asked.data.name,
         "real": prepare(source, seed=0).counts,
+        "kept": asked.keep,
         "audited": last,
         "images": asked.n,
         "strength": asked.strength,
@@ -143,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "exit_code": done.exit_code,
     }
     told = (f"_n{asked.n}" if asked.n != IMAGES else "") + (f"_scale{asked.scale:g}" if asked.scale else "")
+    told += "_keep" + asked.keep.replace("=", "-").replace(",", "_") if asked.keep else ""
     keep(f"utility_{asked.data.name}_{asked.balance}{told}", plain(result))
     sys.stdout.write("\n".join(shown(done.document["utility"])) + "\n")
     return 0 if done.exit_code in (OK, GATE) else done.exit_code
