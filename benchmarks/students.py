@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 
 from benchmarks.distances import CPU, add_source, gauge, source_of
 from benchmarks.distill import Arm, arms, drawn, timed
@@ -59,7 +58,7 @@ def distilled(folder: Path, teacher: Path, prepared: Prepared, settings: RunSett
     make_dirs(folder)
     if is_trained(folder):
         return
-    mine = distilling.settings_of(settings, wanted, torch.get_num_threads())
+    mine = distilling.settings_of(settings, wanted, CPU)
     write_settings(folder, mine)
     for _ in distilling.distill(folder, teacher, prepared, mine, CPU):
         pass

@@ -61,19 +61,21 @@ class Maker:
     def make(self, name: str, counts: Mapping[str, int]) -> Path:
         """The folder of the arm `name` with `counts` images of each class, made or continued. Raises NeedsTraining."""
         from mgdm_cli.commands import augment
+        from mgdm_cli.engine.device import as_before
 
         training, wanted = self._training(), self._wanted(name, counts)
         console.say(f"arm {name}: {sum(counts.values())} images, {WHAT[name].removeprefix('real images and ')}")
         folder = self._folder(name, wanted)
-        augment.run(
-            self.source,
-            wanted,
-            out=folder,
-            model=training.model,
-            seed=self.seed,
-            device=str(self.device),
-            real_images=False,
-        )
+        with as_before():  # an arm goes on as it was begun; what comes after it does not
+            augment.run(
+                self.source,
+                wanted,
+                out=folder,
+                model=training.model,
+                seed=self.seed,
+                device=str(self.device),
+                real_images=False,
+            )
         return folder
 
     def is_there(self, name: str, counts: Mapping[str, int]) -> Path | None:

@@ -20,7 +20,7 @@ LOOKS, PAUSE = 5, 0.01  # seconds between two looks
 
 
 def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) -> torch.device:
-    """The device of that name, computing deterministically; on a processor as the set of the plan `begun` was. Raises UsageError.
+    """The device of that name, computing deterministically; where `begun` names one of its kind, as that set was. Raises UsageError.
 
     Where the user says nothing, there are no more threads than processors that may be used: the quota of a container is none of torch's
     business, and threads beyond it wait for each other. Says so where other work would slow them down, unless their number is `settled`: by
@@ -28,21 +28,20 @@ def device_of(name: str, *, begun: Plan | None = None, settled: bool = False) ->
     """
     import torch
 
-    from mgdm_cli.engine.device import compute_as, make_deterministic, pick
+    from mgdm_cli.engine.device import compute_as, kind_of_cpu, make_deterministic, of_same_kind, pick
 
     make_deterministic()
     where = pick(name)
-    if where.type != "cpu":
-        return where
-    if begun is not None and begun.machine.device.startswith("cpu"):
+    kind = kind_of_cpu() if where.type == "cpu" else ""  # a slip in it is told now
+    if begun is not None and of_same_kind(begun.machine.device, where):
         if begun.machine.threads != torch.get_num_threads():
             console.say(f"threads: {begun.machine.threads}, as the set was begun")
-        compute_as(begun.machine.threads, begun.machine.computes_in)
+        compute_as(begun.machine.threads, kind and begun.machine.computes_in)
         return where
     if "OMP_NUM_THREADS" not in os.environ and (free := processors()) < torch.get_num_threads():
         console.say(f"threads: {free}, as many processors as this process may use")
         torch.set_num_threads(free)
-    if not settled:
+    if where.type == "cpu" and not settled:
         remark = crowding(torch.get_num_threads(), os.cpu_count() or 1)
         if remark:
             console.say(remark)

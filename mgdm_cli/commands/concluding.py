@@ -59,6 +59,18 @@ def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda verdict: verdict.tone != "bad")
 
 
+def copies_told(c: Copies, unaudited: str) -> bool:
+    """Whether the copy scores decide: they found copies, or would have."""
+    return c.failed or (c.auditable and c.powerful and not unaudited)
+
+
+def leaks_told(leaks: Leaks) -> bool:
+    """Whether a look at the training images decides: it found that they are known, or would have noticed."""
+    near, model = leaks.neighbours, leaks.membership
+    able = model is not None and model.exchangeable and model.hi <= SHARP
+    return leaks.failed or able or (near is not None and near.power is not None)
+
+
 def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
     """What the copy scores allow to say; `unaudited`: why nothing is known to be held out."""
     from mgdm_cli.report.content import Verdict
@@ -150,8 +162,7 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
         if leaks.assumed:
             line = "No sign that training images are known, if the generator learnt from none of the held-out ones."
             return [*out, Verdict("plain", line, f"{leaks.assumed} {said}", figure=area or p)]
-        able = (near is not None and near.power is not None) or (model is not None and model.hi <= SHARP)
-        if able:
+        if leaks_told(leaks):
             out.append(Verdict("good", "No evidence that training images are known.", said, figure=area or p))
         else:
             out.append(
@@ -178,6 +189,13 @@ def labels_hold_less(labels: Sequence[Agreement], classes: int) -> bool:
     return labels[0].hi < labels[0].real - LOWER
 
 
+def labels_told(labels: Sequence[Agreement], classes: int) -> bool:
+    """Whether the judges decide: the labels hold less often than in real images, or as they do there."""
+    if not labels or labels[0].real is None or not judges_can_tell(labels, classes):
+        return False
+    return labels_hold_less(labels, classes) or labels[0].lo >= labels[0].real - ROOM
+
+
 def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:
     """Whether the labels hold: of all classes together, and whether the judges can say it at all."""
     from mgdm_cli.report.content import Verdict
@@ -195,7 +213,7 @@ def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:
     said += f"{share(real)} of unseen real images."
     if labels_hold_less(labels, classes):
         return [Verdict("caution", "The labels hold less often than in real images.", said, figure=figure)]
-    if row.lo < real - ROOM:
+    if not labels_told(labels, classes):
         return [Verdict("plain", "No sign of wrong labels, in too few images to be sure.", said, figure=figure)]
     return [Verdict("good", "The labels hold as they do in real images.", said, figure=figure)]
 

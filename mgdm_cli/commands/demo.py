@@ -48,7 +48,7 @@ def run(
         where = device_of(device, settled=begun)
         with tempfile.TemporaryDirectory() as folder:
             source = _drawn(Path(folder) / "phantoms", form, seed)
-            length = Length(None, None) if begun else Length.of(budget, seen, WIDTH)
+            length = Length(None, seen, WIDTH) if begun else Length.of(budget, seen, WIDTH)
             return _estimated(source, out / "model", n, length, seed, where)
     source = _drawn(out / "phantoms", form, seed)
     if only_data:

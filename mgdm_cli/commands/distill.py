@@ -163,8 +163,6 @@ def _fitted(
     """(the student with its length, seconds that takes here), from measured steps."""
     import sys
 
-    import torch
-
     from mgdm_cli.engine import distilling
     from mgdm_cli.engine.preparing import pictures
 
@@ -176,7 +174,7 @@ def _fitted(
     long = replace(asked, seen=10**6)
     data = pictures(prepared, prepared.splits.train, device)
     pace = distilling.pace(
-        distilling.settings_of(settings, long, torch.get_num_threads()),
+        distilling.settings_of(settings, long, device),
         distilling.load_teacher(teacher, long, device),
         data,
         device,
@@ -197,7 +195,6 @@ def _into(
     save_every: float,
 ) -> RunSettings:
     """Begin or continue the student in `out` until it is done; its settings."""
-    import torch
 
     from mgdm_cli.data.files import Lock, make_dirs
     from mgdm_cli.engine import distilling
@@ -208,7 +205,7 @@ def _into(
         if (out / SETTINGS).exists():
             mine = read_settings(out)
         else:
-            mine = distilling.settings_of(settings, student, torch.get_num_threads())
+            mine = distilling.settings_of(settings, student, device)
             write_settings(out, mine)
         if not is_trained(out):
             with as_begun(mine):

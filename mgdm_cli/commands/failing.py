@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mgdm_cli.commands.concluding import judges_can_tell, labels_hold_less
+from mgdm_cli.commands.concluding import copies_told, labels_hold_less, labels_told, leaks_told
+from mgdm_cli.commands.weighing import OWN
 from mgdm_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,11 +31,15 @@ def looks_of(text: str | None) -> tuple[str, ...]:
 
 def require_answerable(looks: tuple[str, ...], asked: Asked | None) -> None:
     """Raises UsageError where `utility` is to fail, and nothing that is asked could say that images hurt."""
+    from mgdm_cli.metrics.utility import enough
+
     if "utility" not in looks:
         return
-    if asked is None:
-        raise UsageError("--fail-on utility: nothing says what the images are worth", "Give --arms synthetic too")
-    if asked.seeds < 2 or len(asked.nets) < 2:
+    if asked is None or OWN not in dict(asked.folders):
+        raise UsageError(
+            "--fail-on utility: nothing says what the images of --synthetic are worth", f"Name {OWN} in --arms"
+        )
+    if not enough(asked.nets, asked.seeds):
         raise UsageError(
             "--fail-on utility: one net, or one seed, cannot tell harm from chance", "Give --nets quick and --seeds 3"
         )
@@ -42,23 +47,22 @@ def require_answerable(looks: tuple[str, ...], asked: Asked | None) -> None:
 
 def failed(found: Findings) -> tuple[str, ...]:
     """The looks that found something wrong, whether or not they were to fail: copies, leaks, labels that hold less often than in real
-    images, made images that hurt classifiers (of --synthetic, where it is an arm), once the whole table is there."""
+    images, images of --synthetic that hurt classifiers, once the whole table is there."""
     wrong = {
         "copies": found.copies.failed,
         "leaks": found.leaks.failed,
         "labels": labels_hold_less(found.labels, len(found.prepared.classes)),
-        "utility": found.utility is not None and not found.utility.partial and bool(found.utility.hurting),
+        "utility": found.utility is not None and found.utility.hurts,
     }
     return tuple(name for name in LOOKS if wrong[name])
 
 
 def undecided(found: Findings) -> tuple[str, ...]:
-    """The looks that could not say: `failed` without them means nothing."""
-    labels = found.labels
+    """The looks that could not say, or were not asked to: that they are not in `failed` means nothing."""
     known = {
-        "copies": found.copies.auditable,
-        "leaks": not found.leaks.unaudited,
-        "labels": bool(labels) and labels[0].real is not None and judges_can_tell(labels, len(found.prepared.classes)),
-        "utility": found.utility is None or not found.utility.partial,
+        "copies": copies_told(found.copies, found.leaks.unaudited),
+        "leaks": leaks_told(found.leaks),
+        "labels": labels_told(found.labels, len(found.prepared.classes)),
+        "utility": found.utility is not None and found.utility.told,
     }
     return tuple(name for name in LOOKS if not known[name])

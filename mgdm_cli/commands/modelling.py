@@ -166,7 +166,8 @@ def foreseen(
     if settings is None:
         settings, pace = measured(prepared, length, device, seed=seed, flip=flip)
         return settings, pace, pace.seconds(settings.train.seen, settings.classifier_seen)
-    pace = sizing.measure(settings, preparing.pictures(prepared, prepared.splits.train, device), device)
+    with as_begun(settings):
+        pace = sizing.measure(settings, preparing.pictures(prepared, prepared.splits.train, device), device)
     log = read_log(folder)
     left = 0 if is_trained(folder) else max(settings.train.seen - (log[-1]["seen"] if log else 0), 0)
     classifiers = sum(not (folder / name).is_file() for name in (GUIDE, JUDGE))
@@ -237,14 +238,13 @@ def as_begun(settings: RunSettings) -> Iterator[None]:
     """Compute on as many threads, and in the type, that the run began with: training's bits depend on them."""
     import torch
 
-    from mgdm_cli.engine.device import compute_as, kind_of_cpu
+    from mgdm_cli.engine.device import as_before, compute_as
 
-    before = torch.get_num_threads(), kind_of_cpu()
-    compute_as(settings.threads, settings.computes_in)
-    try:
+    with as_before():
+        if settings.threads != torch.get_num_threads():
+            console.say(f"threads: {settings.threads}, as the run was begun")
+        compute_as(settings.threads, settings.computes_in)
         yield
-    finally:
-        compute_as(*before)
 
 
 def _drain(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device, save_every: float) -> None:

@@ -60,8 +60,9 @@ def _device_like(machine: Machine) -> torch.device:
     from mgdm_cli.engine.device import compute_as, make_deterministic, pick
 
     make_deterministic()
-    compute_as(machine.threads, machine.computes_in)
-    return pick("cpu" if machine.device.startswith("cpu") else "auto")
+    on_cpu = machine.device.startswith("cpu ")
+    compute_as(machine.threads, machine.computes_in if on_cpu else "")
+    return pick("cpu" if on_cpu else "auto")
 
 
 def elsewhere(plan: Plan) -> str:

@@ -132,10 +132,14 @@ class Weighed:
         return tuple(g for g in self.gains if g.against == "real" and g.arm in made)
 
     @property
-    def hurting(self) -> tuple[str, ...]:
-        """The made arms that hurt: of those the set that is judged, where it is one of them; others are there to compare."""
-        judged = {g.arm for g in self.over_real}
-        return tuple(g.arm for g in self.over_real if g.verdict == "hurts" and (g.arm == OWN or OWN not in judged))
+    def told(self) -> bool:
+        """Whether the whole table is there, has the set of --synthetic in it, and could tell harm from chance."""
+        return not self.partial and any(g.arm == OWN and g.able for g in self.over_real)
+
+    @property
+    def hurts(self) -> bool:
+        """Whether the set of --synthetic hurts; other arms are there to compare."""
+        return self.told and any(g.arm == OWN and g.verdict == "hurts" for g in self.over_real)
 
 
 def weigh(task: Weighing) -> Weighed:

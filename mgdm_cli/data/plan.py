@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -79,13 +79,16 @@ def parse_shard(text: str) -> tuple[int, int]:
     return k, n
 
 
+USUAL_KIND = "bfloat16"  # what every machine computed in before it was measured: left out of a plan's bytes
+
+
 class Machine(Frozen):
     """What the bits of a result depend on besides the settings."""
 
     device: str
     cpu_capability: str
     threads: int = Field(ge=1)
-    computes_in: str = ""  # "bfloat16" or "float32"
+    computes_in: str = USUAL_KIND  # or "float32"
 
 
 class Models(Frozen):
@@ -193,8 +196,12 @@ class Plan(Frozen):
     def to_bytes(self) -> bytes:
         """The canonical JSON that lies in the output folder."""
         usual = {"label_tag": self.label_tag is None, "patients_known": self.patients_known, "skill": not self.skill}
-        later = {name for name, silent in usual.items() if silent}  # plans made before these have the same bytes
-        return canonical(self.model_dump(mode="json", exclude=later), indent=1)
+        later: dict[str, Any] = {name: True for name, silent in usual.items() if silent}
+        if self.machine.computes_in == USUAL_KIND:
+            later["machine"] = {"computes_in"}
+        return canonical(
+            self.model_dump(mode="json", exclude=later), indent=1
+        )  # plans made before these have the same bytes
 
     @cached_property
     def run(self) -> str:

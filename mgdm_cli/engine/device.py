@@ -72,6 +72,20 @@ def compute_as(threads: int, kind: str) -> None:
         os.environ[KIND] = kind
 
 
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Whatever `compute_as` is asked inside, afterwards this process computes as it did."""
+    threads, kind = torch.get_num_threads(), os.environ.get(KIND)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if kind is None:
+            os.environ.pop(KIND, None)
+        else:
+            os.environ[KIND] = kind
+
+
 def has_fused_optimizer(device: torch.device) -> bool:
     """Whether AdamW goes over all weights at once: the loop over its steps took 9 % of a training step."""
     return device.type in ("cpu", "cuda")
@@ -150,6 +164,16 @@ def describe(device: torch.device) -> str:
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
+def of_same_kind(described: str, device: torch.device) -> bool:
+    """Whether `describe` would name `device` so, whatever its vector width and threads."""
+    return described == describe(device) if device.type == "cuda" else described.split(" ")[0] == device.type
+
+
 def kind_of(device: torch.device) -> str:
     """What nets compute in there: "bfloat16" or "float32"."""
     return KINDS[0] if computes_in_bf16(device) else KINDS[1]
+
+
+def kind_to_keep(device: torch.device) -> str:
+    """What a training that begins there goes on computing in: "" on a GPU, which has its own, and another device is not to take it over."""
+    return kind_of(device) if device.type == "cpu" else ""

@@ -17,7 +17,7 @@ from mgdm_cli.errors import NeedsTraining
 from mgdm_cli.nets.critic import Critic, CriticSettings, Head
 
 from . import weights
-from .device import step_seed
+from .device import kind_to_keep, step_seed
 from .lessons import ALONE, BINS, Batch, Learner, State, Teacher, pool_for, take
 from .preparing import Prepared, pictures
 from .pretraining import Event, forget_checkpoints, kept
@@ -29,10 +29,11 @@ from .training import TICK, Pictures, Tick, class_weights, drawn, undisturbed
 LEAST_SEEN = 2_000  # training images below which a student is not worth its name
 
 
-def settings_of(teacher: RunSettings, student: StudentSettings, threads: int) -> RunSettings:
-    """A student's run: its teacher's settings, with its own beside them."""
+def settings_of(teacher: RunSettings, student: StudentSettings, device: torch.device) -> RunSettings:
+    """A student's run: its teacher's settings, with its own beside them, and how it is computed here."""
     unet = replace(teacher.unet, latent=student.latent, dropout=0.0)
-    return teacher.model_copy(update={"student": student, "unet": unet, "threads": threads})
+    here = {"threads": torch.get_num_threads(), "computes_in": kind_to_keep(device)}
+    return teacher.model_copy(update={"student": student, "unet": unet, **here})
 
 
 def load_teacher(folder: Path, student: StudentSettings, device: torch.device) -> Teacher:

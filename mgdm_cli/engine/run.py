@@ -69,7 +69,7 @@ class RunSettings(BaseModel):
     patients_known: bool
     inputs: str  # fingerprint of the training split and the frame
     threads: int
-    computes_in: str = ""  # "bfloat16" or "float32", on a processor
+    computes_in: str = ""  # "bfloat16" or "float32" of a run that was begun on a processor
     student: StudentSettings | None = None  # of a run that was distilled from another
     label_tag: str | None = None  # the DICOM attribute that labels were read from
 

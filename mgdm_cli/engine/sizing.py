@@ -20,7 +20,7 @@ from mgdm_cli.nets.unet import UNetSettings
 from . import bases
 from . import warp as warping
 from .classifying import NOISE_AWARE, ClassifySettings, train_classifier
-from .device import bf16, kind_of
+from .device import bf16, kind_to_keep
 from .preparing import Prepared
 from .pretraining import CLASSIFIER_WARP, record_key
 from .run import RunSettings, for_inference, new_classifier, new_model
@@ -103,7 +103,7 @@ def settings_for(
         patients_known=prepared.splits.patients_known,
         inputs=prepared.fingerprint,
         threads=torch.get_num_threads(),
-        computes_in=kind_of(data.x0.device),
+        computes_in=kind_to_keep(data.x0.device),
         label_tag=prepared.scan.ask.label_tag,
     )
 

@@ -7,7 +7,7 @@ net and seed began with the same weights and drew in the same order, so their di
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,11 @@ class ByNet:
     hi: float
 
 
+def enough(nets: Sized, seeds: int) -> bool:
+    """Whether so many nets and seeds tell an effect from chance in training: a single one of either cannot."""
+    return len(nets) >= 2 and seeds >= 2
+
+
 @dataclass(frozen=True)
 class Gain:
     """Balanced accuracy of `arm` less that of `against`, paired over nets and seeds, with what may be said of it.
@@ -61,9 +66,14 @@ class Gain:
     p: float
 
     @property
+    def able(self) -> bool:
+        """Whether there is enough of nets and seeds for a verdict."""
+        return enough(self.nets, self.seeds)
+
+    @property
     def verdict(self) -> Verdict:
-        """By the wider interval; a single seed or a single net cannot tell an effect from their own chance."""
-        if self.seeds < 2 or len(self.nets) < 2:
+        """By the wider interval."""
+        if not self.able:
             return "no evidence"
         return "helps" if self.lo > 0 else "hurts" if self.hi < 0 else "no evidence"
 

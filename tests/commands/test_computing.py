@@ -15,12 +15,14 @@ import torch
 
 from mgdm_cli.commands import augment, computing
 from mgdm_cli.commands.computing import crowding, device_of, running
+from mgdm_cli.commands.modelling import as_begun
 from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.dataset import Dataset
 from mgdm_cli.data.files import sha256_file
 from mgdm_cli.data.plan import Machine
-from mgdm_cli.engine.device import KIND, kind_of_cpu
+from mgdm_cli.engine.device import KIND, kind_of_cpu, pick
+from mgdm_cli.engine.run import read_settings
 from mgdm_cli.errors import UsageError
 
 
@@ -146,7 +148,51 @@ def images(root: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in sorted((root / "images").rglob("*.png"))}
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "tpu"])
-def test_a_device_that_is_not_there_is_a_usage_error(name: str) -> None:
+def test_a_set_of_a_gpu_goes_on_with_its_threads_and_leaves_the_processors_type_alone(
+    crowd: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan holds their number too, and another one would be another plan."""
+    monkeypatch.setattr("mgdm_cli.engine.device.pick", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("mgdm_cli.engine.device.describe", lambda device: "NVIDIA X")
+    monkeypatch.setenv(KIND, "float32")
+    plan: Any = Begun(Machine(device="NVIDIA X", cpu_capability="AVX2", threads=1))
+    device_of("cuda", begun=plan)
+    assert (torch.get_num_threads(), kind_of_cpu()) == (1, "float32")
+    torch.set_num_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    device_of("cuda", begun=Begun(Machine(device="NVIDIA Y", cpu_capability="AVX2", threads=1)))  # type: ignore[arg-type]
+    assert torch.get_num_threads() == 2
+
+
+def test_a_slip_in_the_type_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KIND, "fp32")
+    with pytest.raises(UsageError, match="no type"):
+        device_of("cpu")
+
+
+def test_a_run_goes_on_as_it_was_begun_and_what_comes_after_does_not(
+    ground: tuple[Source, Path], crowd: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(KIND, "bfloat16")
+    settings = read_settings(ground[1]).model_copy(update={"threads": 1, "computes_in": "float32"})
+    with as_begun(settings):
+        assert (torch.get_num_threads(), kind_of_cpu()) == (1, "float32")
+    assert (torch.get_num_threads(), kind_of_cpu()) == (2, "bfloat16")
+    assert "threads: 1, as the run was begun" in capsys.readouterr().err
+    with as_begun(settings.model_copy(update={"computes_in": ""})):  # of a run that was begun on a GPU
+        assert kind_of_cpu() == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "cuda:99", "tpu"])
+def test_a_device_that_is_not_there_is_a_usage_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match="device"):
         device_of(name)
+
+
+def test_of_several_gpus_one_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert pick("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(UsageError, match="cuda:2: not available"):
+        pick("cuda:2")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mgdm_cli.commands.concluding import copy_verdict, in_order, label_verdict, leak_verdicts
+from mgdm_cli.commands.concluding import copies_told, copy_verdict, in_order, label_verdict, leak_verdicts, leaks_told
 from mgdm_cli.commands.weighed import verdicts_of
 from mgdm_cli.commands.weighing import Row, Weighed
 from mgdm_cli.engine.utility import CellSettings
@@ -26,15 +26,18 @@ FAIR = Membership(0.51, 0.46, 0.56, 0.01, 0.0, 0.03, (300, 120), 0.5, 0.42)
 KNOWN = Membership(0.9, 0.85, 0.95, 0.4, 0.3, 0.5, (300, 120), 0.5, 0.42)
 
 
+VOID = Membership(0.9, 0.85, 0.95, 0.4, 0.3, 0.5, (300, 120), 0.8, 0.7)
+BLUNT = NeighbourTest(0.5, 0.5, 20, 0.6, (20, 20), None)
+
+
 def said(leaks: Leaks) -> list[tuple[str, str]]:
     return [(v.tone, v.line) for v in leak_verdicts(leaks)]
 
 
 def test_nothing_found_is_no_evidence_and_only_with_power() -> None:
     assert said(Leaks(CALM, FAIR)) == [("good", "No evidence that training images are known.")]
-    blunt = NeighbourTest(0.5, 0.5, 20, 0.6, (20, 20), None)
-    assert said(Leaks(blunt)) == [("plain", "Too few images to say whether training images are known.")]
-    assert said(Leaks(blunt, FAIR))[0][0] == "good"
+    assert said(Leaks(BLUNT)) == [("plain", "Too few images to say whether training images are known.")]
+    assert said(Leaks(BLUNT, FAIR))[0][0] == "good"
     assert said(Leaks()) == []
 
 
@@ -51,9 +54,34 @@ def test_what_fails_is_a_problem_and_hides_no_evidence_elsewhere(leaks: Leaks, l
 
 
 def test_membership_is_void_where_the_sets_differ_by_themselves() -> None:
-    void = Membership(0.9, 0.85, 0.95, 0.4, 0.3, 0.5, (300, 120), 0.8, 0.7)
-    assert not Leaks(CALM, void).failed
-    assert ("caution", "Membership cannot be judged: training images and holdout differ.") in said(Leaks(CALM, void))
+    assert not Leaks(CALM, VOID).failed
+    assert ("caution", "Membership cannot be judged: training images and holdout differ.") in said(Leaks(CALM, VOID))
+    fair = replace(VOID, auc=0.5, lo=0.45, hi=0.55)  # an area that would calm, if it meant anything
+    assert "plain" in [tone for tone, _ in said(Leaks(BLUNT, fair))]
+
+
+@pytest.mark.parametrize(
+    ("leaks", "told"),
+    [
+        (Leaks(CALM), True),
+        (Leaks(BLUNT), False),
+        (Leaks(BLUNT, FAIR), True),
+        (Leaks(BLUNT, VOID), False),
+        (Leaks(unaudited="nothing is held out"), False),
+        (Leaks(LOUD), True),
+    ],
+)
+def test_leaks_are_decided_where_a_look_could_notice_them(leaks: Leaks, told: bool) -> None:
+    assert leaks_told(leaks) is told
+
+
+def test_copies_are_decided_where_planted_ones_are_found() -> None:
+    found = looked_at(100)
+    assert copies_told(found, "")
+    assert not copies_told(found, "no images are held out from training")
+    blind = replace(found, planted=tuple(replace(p, found=0) for p in found.planted))
+    assert not copies_told(blind, "")
+    assert copies_told(replace(blind, flagged=np.ones(100, bool)), "")  # what is found is found
 
 
 def test_few_authentic_images_are_a_caution() -> None:

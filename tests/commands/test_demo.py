@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mgdm_cli.commands import demo, modelling
 from mgdm_cli.commands.modelling import Length
@@ -14,6 +15,8 @@ from mgdm_cli.console import Result
 from mgdm_cli.data import phantom_set
 from mgdm_cli.data.phantom import GRADES, draw
 from mgdm_cli.data.phantom_verdict import agreement
+from mgdm_cli.engine.run import write_settings
+from mgdm_cli.errors import OtherPlan
 from tests.tiny import COUNTS
 
 SMALL = {"grade0": 4, "grade1": 2, "grade2": 2, "grade3": 2}
@@ -100,6 +103,22 @@ def test_dry_run_tells_of_the_demos_own_net_and_writes_nothing(tmp_path: Path, m
     assert found.document["dry_run"] is True
     assert found.document["seconds"]["training"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_of_a_demo_that_was_begun_refuses_another_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phantom_set, "DEFAULT_COUNTS", COUNTS)
+    out = tmp_path / "demo"
+    source = demo._drawn(out / "phantoms", "png8", 0)
+    length = Length(None, 64, demo.WIDTH)
+    settings, _ = modelling.measured(modelling.prepare(source, seed=0), length, torch.device("cpu"), seed=0, flip=False)
+    (out / "model").mkdir()
+    write_settings(out / "model", settings)
+    told = demo.run(out=out, n=8, device="cpu", dry_run=True).document
+    assert told["seconds"]["training"] > 0
+    with pytest.raises(OtherPlan, match="--seen 64"):
+        demo.run(out=out, n=8, seen=65, device="cpu", dry_run=True)
 
 
 def test_agreement_counts_by_asked_and_seen_grade() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from mgdm_cli import app
-from mgdm_cli.commands.concluding import label_verdict, labels_hold_less
+from mgdm_cli.commands.concluding import label_verdict, labels_hold_less, labels_told
 from mgdm_cli.commands.failing import looks_of, require_answerable
-from mgdm_cli.commands.weighing import Asked
+from mgdm_cli.commands.weighing import Asked, Weighed
 from mgdm_cli.data.phantom_set import PATIENT_REGEX, write_set
 from mgdm_cli.errors import GATE, OK, USAGE, UsageError
+from mgdm_cli.metrics.utility import Gain
 from tests.commands.test_concluding import agreed, gain, weighed
 
 
@@ -30,7 +31,8 @@ def test_looks_are_named_or_none() -> None:
 def test_a_table_that_could_not_say_that_images_hurt_is_no_gate() -> None:
     require_answerable(("copies",), None)
     require_answerable(("utility",), Asked.of("dup,synthetic", "quick", 2, None))
-    for asked in (None, Asked.of("synthetic", "quick", 1, None), Asked.of("synthetic", "vgg", 3, None)):
+    others = Asked.of("dup,gen", "quick", 3, None)  # say nothing of the set that is judged
+    for asked in (None, others, Asked.of("synthetic", "quick", 1, None), Asked.of("synthetic", "vgg", 3, None)):
         with pytest.raises(UsageError, match="utility"):
             require_answerable(("utility",), asked)
 
@@ -50,18 +52,41 @@ def test_labels_fail_where_the_verdict_says_that_they_hold_less() -> None:
     assert not labels_hold_less((), 2)
 
 
-def test_what_hurts_is_a_made_arm_beyond_doubt() -> None:
-    assert weighed(gain("real", -0.05, -0.01)).hurting == ("made",)
-    assert weighed(gain("real", -0.05, 0.01), gain("dup", -0.05, -0.01)).hurting == ()
-    assert weighed(gain("real", -0.05, -0.01, seeds=1)).hurting == ()
+def own(*gains: Gain) -> Weighed:
+    """A table in which the set of --synthetic has these gains."""
+    found = weighed(*(replace(g, arm="synthetic") for g in gains))
+    return replace(found, rows=(*found.rows, replace(found.rows[-1], name="synthetic")))
+
+
+def test_what_hurts_is_the_set_beyond_doubt() -> None:
+    assert own(gain("real", -0.05, -0.01)).hurts
+    assert not own(gain("real", -0.05, 0.01), gain("dup", -0.05, -0.01)).hurts
+    assert not own(gain("real", -0.05, -0.01, seeds=1)).hurts
+    assert not replace(own(gain("real", -0.05, -0.01)), cells=2).hurts  # half a table
 
 
 def test_an_arm_to_compare_with_does_not_fail_the_set_that_is_judged() -> None:
-    both = weighed(gain("real", -0.05, -0.01), replace(gain("real", -0.01, 0.05), arm="synthetic"))
-    rows = (*both.rows, replace(both.rows[-1], name="synthetic"))
-    assert replace(both, rows=rows).hurting == ()
-    worse = weighed(replace(gain("real", -0.05, -0.01), arm="synthetic"))
-    assert replace(worse, rows=rows).hurting == ("synthetic",)
+    alone = weighed(gain("real", -0.05, -0.01))
+    both = own(gain("real", -0.01, 0.05))
+    assert not alone.hurts
+    assert not alone.told
+    assert not replace(both, gains=(*alone.gains, *both.gains)).hurts
+
+
+def test_a_table_of_one_seed_or_half_a_table_decides_nothing() -> None:
+    assert own(gain("real", -0.01, 0.05)).told
+    assert not own(gain("real", -0.01, 0.05, seeds=1)).told
+    assert not own(gain("real", -0.01, 0.05, nets=1)).told
+    assert not replace(own(gain("real", -0.01, 0.05)), cells=2).told
+
+
+@pytest.mark.parametrize(
+    ("real", "lo", "told"),
+    [(0.95, 0.94, True), (0.95, 0.80, False), (0.55, 0.50, False), (None, 0.9, False)],
+)
+def test_labels_are_decided_where_the_verdict_is_no_maybe(real: float | None, lo: float, told: bool) -> None:
+    row, own = agreed(1000, real=real)  # type: ignore[arg-type]
+    assert labels_told((replace(row, lo=lo), own), 2) is told
 
 
 def test_copies_fail_unless_asked_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

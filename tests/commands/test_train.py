@@ -9,6 +9,7 @@ import pytest
 
 from mgdm_cli.commands import train
 from mgdm_cli.commands.reading import Source
+from mgdm_cli.engine.run import read_settings
 from mgdm_cli.errors import OtherPlan
 from tests.tiny import tiny_run
 
@@ -37,10 +38,17 @@ def test_the_same_command_again_is_no_other(ground: tuple[Source, Path], tmp_pat
     assert again.document["seen"] == 96
 
 
-def test_a_dry_run_tells_of_the_run_that_was_begun(ground: tuple[Source, Path], tmp_path: Path) -> None:
+def test_a_dry_run_tells_of_the_run_that_was_begun(
+    ground: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = list[int]()
     tiny_run(tmp_path / "begun", ground[0], trained=False, seen=80_000)
     before = sorted(path.name for path in (tmp_path / "begun").iterdir())
-    told = train.run(ground[0], out=tmp_path / "begun", device="cpu", dry_run=True).document
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.get_num_threads", lambda: 9)  # here now, not where the run was begun
+        patch.setattr("torch.set_num_threads", lambda threads: used.append(threads))
+        told = train.run(ground[0], out=tmp_path / "begun", device="cpu", dry_run=True).document
+    assert read_settings(tmp_path / "begun").threads in used  # at its pace, as it will go on
     assert told["seen"] == 80_000
     assert told["seconds"] > 0
     assert sorted(path.name for path in (tmp_path / "begun").iterdir()) == before

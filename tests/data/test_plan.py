@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 
 import pytest
 
 from mgdm_cli.data.allotment import allot
+from mgdm_cli.data.files import canonical
 from mgdm_cli.data.image import Form
 from mgdm_cli.data.plan import (
     Lot,
@@ -92,6 +94,18 @@ def test_a_plan_is_one_text_and_comes_back() -> None:
     assert back.form.affine == ((1.0, 0.0), (0.0, 1.0))
     assert back.run == plan.run
     assert len(plan.run) == 64
+
+
+def test_a_plan_from_before_a_field_keeps_its_bytes() -> None:
+    """Else every set that was made before could neither be verified nor continued nor merged."""
+    before = make_plan().model_dump(mode="json")
+    for name in ("label_tag", "patients_known", "skill"):
+        del before[name]
+    del before["machine"]["computes_in"]
+    assert make_plan().to_bytes() == canonical(before, indent=1)
+    assert read_plan(canonical(before, indent=1)) == make_plan()
+    other = make_plan(machine=Machine(device="cpu", cpu_capability="AVX2", threads=1, computes_in="float32"))
+    assert json.loads(other.to_bytes())["machine"]["computes_in"] == "float32"
 
 
 def test_a_changed_plan_is_refused() -> None:

@@ -45,7 +45,7 @@ def lesson(
     asked: StudentSettings = student_of(taught[0], read_settings(taught[0]), method, **said)  # type: ignore[arg-type]
     rest = {k: v for k, v in more.items() if k not in said}
     student = replace(asked, **{"seen": 48, "batch": 4, **rest})  # type: ignore[arg-type]
-    settings = distilling.settings_of(read_settings(taught[0]), student, 1)
+    settings = distilling.settings_of(read_settings(taught[0]), student, torch.device("cpu"))
     teacher = distilling.load_teacher(taught[0], student, CPU)
     return distilling.begin(settings, teacher, CPU), teacher, settings
 
