@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-
 from benchmarks.distances import CPU, add_source, gauge, source_of
 from benchmarks.distill import Arm, arms, drawn, timed
 from benchmarks.keeping import keep, said, spread
