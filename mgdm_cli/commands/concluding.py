@@ -61,7 +61,7 @@ def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 def copies_told(c: Copies, unaudited: str) -> bool:
     """Whether the copy scores decide: they found copies, or would have."""
-    return c.failed or (c.auditable and c.powerful and not unaudited)
+    return c.failed or (c.auditable and c.powerful and not c.same and not unaudited)
 
 
 def leaks_told(leaks: Leaks) -> bool:
@@ -78,6 +78,14 @@ def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
 
     parts = c.parts
     n, hits = len(c.flagged), int(c.flagged.sum())
+    if c.repeated:
+        line = f"{c.repeated} of {n} images are training images once more."
+        return Verdict(
+            "bad",
+            line,
+            "No real image here is another one once more: chance does not explain it.",
+            figure=f"{c.repeated} of {n}",
+        )
     if not c.auditable and not c.beyond_chance:
         why = f"{c.calibration.threshold.reason}. Only what shows the same thing as a training image would have counted: {hits} of {n}."
         return Verdict("caution", "Not auditable for copies.", why)
@@ -95,6 +103,10 @@ def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
         )
     if unaudited:
         return Verdict("caution", "Not auditable.", f"{unaudited[0].upper()}{unaudited[1:]}. {said}")
+    if c.same:
+        line = "Some images show the same thing as a training image, no more of all than chance explains."
+        said += f" But {c.same} of them lie four times nearer to one training image than to the next: look at them."
+        return Verdict("caution", line, said, figure=figure)
     power = planted_of(c)
     told = f" Of {sum(p.planted for p in power)} planted copies {sum(p.found for p in power)} were found"
     missed = ", ".join(f"{p.kind} {p.found} of {p.planted}" for p in power if p.found < p.planted)
@@ -177,23 +189,22 @@ def judges_can_tell(labels: Sequence[Agreement], classes: int) -> bool:
 
 
 def _seen_in_real(labels: Sequence[Agreement]) -> float:
-    """Mean over the classes of the share of unseen real images in which the judges see theirs."""
-    right = [row.real for row in labels[1:] if row.real is not None]
-    return sum(right) / len(right)
+    """Mean over the classes, of all that there are, of the share of unseen real images in which the judges see theirs."""
+    return labels[0].skill or 0.0
 
 
 def labels_hold_less(labels: Sequence[Agreement], classes: int) -> bool:
     """Whether the labels are seen to hold less often than in real images, by judges that can tell real images apart."""
     if not labels or labels[0].real is None or not judges_can_tell(labels, classes):
         return False
-    return labels[0].hi < labels[0].real - LOWER
+    return labels[0].difference[1] < -LOWER
 
 
 def labels_told(labels: Sequence[Agreement], classes: int) -> bool:
     """Whether the judges decide: the labels hold less often than in real images, or as they do there."""
     if not labels or labels[0].real is None or not judges_can_tell(labels, classes):
         return False
-    return labels_hold_less(labels, classes) or labels[0].lo >= labels[0].real - ROOM
+    return labels_hold_less(labels, classes) or labels[0].difference[0] >= -ROOM
 
 
 def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:

@@ -51,6 +51,8 @@ def document_of(found: Findings) -> dict[str, Any]:
             "images": len(copies.flagged),
             "share_interval": list(copies.interval),
             "by_chance_at_most": copies.by_chance,
+            "same_thing": copies.same,
+            "repeated": copies.repeated,
             "planted": {p.kind: {"found": p.found, "planted": p.planted} for p in copies.planted},
             "powerful": copies.powerful,
             "parts": None if copies.parts is None else _parts_of(copies.parts),

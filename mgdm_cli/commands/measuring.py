@@ -213,7 +213,10 @@ def _copies(asked: Question, train: Pictures, synthetic: Pictures) -> tuple[Copy
     aside = holdout if len(holdout) else None
     with console.progress("look for copies", None, "pictures") as bar:
         told = (_Told(scorer, bar), _Told(parts, bar))
-        found = copies(told[0], real, aside, synthetic.array(), alpha=asked.alpha, parts=told[1], seed=asked.seed)
+        found = copies(
+            told[0], real, aside, synthetic.array(), alpha=asked.alpha, parts=told[1], seed=asked.seed,
+            patients=[patient_key(record) for record in splits.holdout],
+        )  # fmt: skip
     return scorer, found
 
 
@@ -223,6 +226,10 @@ class _Told:
 
     scorer: Scorer
     bar: console.Bar
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        return self.scorer.groups
 
     def score(self, images: NDArray[np.float32]) -> Scores:
         from mgdm_cli.metrics.copies import joined

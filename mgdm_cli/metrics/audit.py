@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.metrics import diversity, manifold
-from mgdm_cli.metrics.copies import Calibration, Scorer, Scores, calibrate
+from mgdm_cli.metrics.copies import REPEATED, SAME, Calibration, Scorer, Scores, calibrate
 from mgdm_cli.metrics.fidelity import Estimate, frechet, kernel_distance, with_interval
-from mgdm_cli.metrics.labels import clopper_pearson, entropy, most_by_chance, wilson
+from mgdm_cli.metrics.labels import balanced_accuracy, clopper_pearson, entropy, most_by_chance, wilson
 from mgdm_cli.metrics.planting import KINDS, Planted, planted_copies
 
 Array = NDArray[np.float64]
@@ -78,6 +78,20 @@ class Agreement:
     real: float | None
     entropy: float  # mean, nats
     real_entropy: float | None
+    real_n: float = 0.0  # real images that `real` is as sure as: fewer than there are where a rare class counts much
+    skill: float | None = None  # balanced accuracy of the judges on unseen real images, of whatever class
+
+    @property
+    def difference(self) -> tuple[float, float]:
+        """95 % interval of the share less that of real images (Newcombe 1998, method 10: from the two Wilson intervals)."""
+        if self.real is None:
+            return -1.0, 1.0
+        low, high = wilson(self.real * self.real_n, self.real_n)
+        gap = self.share - self.real
+        return (
+            float(gap - np.hypot(self.share - self.lo, high - self.real)),
+            float(gap + np.hypot(self.hi - self.share, self.real - low)),
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ class Copies:
     calibration: Calibration
     flagged: NDArray[np.bool_]
     interval: tuple[float, float]  # of the share flagged (Clopper-Pearson)
-    by_chance: int  # flagged images that alpha explains, but for 1 in 200 sets of this size
+    by_chance: int  # flagged images that chance explains, the threshold's own too, but for 1 in 200 sets of this size
     planted: tuple[Planted, ...]
     parts: Copies | None = None
 
@@ -111,9 +125,19 @@ class Copies:
         return int(self.flagged.sum()) > self.by_chance
 
     @property
+    def same(self) -> int:
+        """Images that show the same thing as a training image, which the chance that calibrates the threshold leaves out."""
+        return int((self.scores.score < SAME).sum())
+
+    @property
+    def repeated(self) -> int:
+        """Images that are a training image once more, where no real image is another one once more; chance explains none."""
+        return 0 if self.calibration.repeated else int((self.scores.score < REPEATED).sum())
+
+    @property
     def failed(self) -> bool:
-        """Whether more images count as copies, of the whole or of a part, than chance explains."""
-        return self.beyond_chance or (self.parts is not None and self.parts.beyond_chance)
+        """Whether more images count as copies, of the whole or of a part, than chance explains, or one is a training image."""
+        return self.beyond_chance or self.repeated > 0 or (self.parts is not None and self.parts.beyond_chance)
 
 
 def fidelity(real: Space, synthetic: Space, classes: Sequence[str], *, draws: int = 200, seed: int = 0) -> Fidelity:
@@ -182,28 +206,30 @@ def matched(first: Labels, second: Labels, *, seed: int = 0) -> tuple[NDArray[np
 def agreements(real: Judged, synthetic: Judged, classes: Sequence[str]) -> tuple[Agreement, ...]:
     """Agreement with the judge of every class that has synthetic images, and first of all of them together."""
     out = []
+    told = real.probabilities.argmax(axis=1)
+    skill = balanced_accuracy(told, real.label) if len(real.label) else None
     for name, k in (("all classes", None), *((name, k) for k, name in enumerate(classes))):
         mine = np.ones(len(synthetic.label), bool) if k is None else synthetic.label == k
         if not mine.any():
             continue
         right = (synthetic.probabilities[mine].argmax(axis=1) == synthetic.label[mine]).sum()
         n = int(mine.sum())
-        share, unsure = _real(real, synthetic.label, k)
+        share, unsure, as_many = _real(real, synthetic.label, k)
         unsure_here = float(entropy(synthetic.probabilities[mine]).mean())
-        out.append(Agreement(name, right / n, *wilson(int(right), n), n, share, unsure_here, unsure))
+        out.append(Agreement(name, right / n, *wilson(int(right), n), n, share, unsure_here, unsure, as_many, skill))
     return tuple(out)
 
 
-def _real(real: Judged, synthetic: Labels, k: int | None) -> tuple[float | None, float | None]:
-    """(share the judge gets right, mean entropy) of real images of class k; for all, in the synthetic set's shares."""
+def _real(real: Judged, synthetic: Labels, k: int | None) -> tuple[float | None, float | None, float]:
+    """(share the judge gets right, mean entropy, effective number) of real images of class k; for all, in the synthetic set's shares."""
     weight = np.zeros(len(real.label))
     for c in np.unique(synthetic) if k is None else [k]:
         inside = real.label == c
         if not inside.any():
-            return None, None
+            return None, None, 0.0
         weight[inside] = (synthetic == c).mean() / inside.sum() if k is None else 1.0 / inside.sum()
     right = real.probabilities.argmax(axis=1) == real.label
-    return float(weight @ right), float(weight @ entropy(real.probabilities))
+    return float(weight @ right), float(weight @ entropy(real.probabilities)), float(1.0 / (weight @ weight))
 
 
 def copies(
@@ -214,13 +240,17 @@ def copies(
     *,
     alpha: float = 0.01,
     parts: Scorer | None = None,
+    patients: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Copies:
-    """Copy scores of synthetic images (S,C,H,W) against `scorer` and a scorer of `parts`, prepared from `train` (N,C,H,W)."""
-    partial = None if parts is None else _copies(parts, PARTIAL, train, holdout, synthetic, alpha, seed)
+    """Copy scores of synthetic images (S,C,H,W) against `scorer` and a scorer of `parts`, prepared from `train` (N,C,H,W).
+
+    `patients` (M,) are those of the holdout (M,C,H,W).
+    """
+    partial = None if parts is None else _copies(parts, PARTIAL, train, holdout, synthetic, alpha, patients, seed)
     if partial is not None and not partial.auditable:  # the dark corners of two pictures are alike
         partial = replace(partial, flagged=np.zeros_like(partial.flagged))
-    return replace(_copies(scorer, tuple(KINDS), train, holdout, synthetic, alpha, seed), parts=partial)
+    return replace(_copies(scorer, tuple(KINDS), train, holdout, synthetic, alpha, patients, seed), parts=partial)
 
 
 def _copies(
@@ -230,12 +260,15 @@ def _copies(
     holdout: Images | None,
     synthetic: Images,
     alpha: float,
+    patients: Sequence[str] | None,
     seed: int,
 ) -> Copies:
-    calibration = calibrate(scorer, holdout, alpha=alpha, seed=seed)
+    calibration = calibrate(scorer, holdout, alpha=alpha, seed=seed, patients=patients)
     scores = scorer.score(synthetic)
     flagged = calibration.threshold.flags(scores.score)
     planted = planted_copies(scorer, train, calibration.threshold, kinds=kinds, seed=seed)
     interval = clopper_pearson(int(flagged.sum()), len(flagged))
-    chance = most_by_chance(len(flagged), alpha, BEYOND)
+    known = calibration.threshold.value is not None
+    several = len(calibration.scores) if calibration.patients is None else calibration.patients
+    chance = most_by_chance(len(flagged), alpha, BEYOND, estimated_on=several if known else None)
     return Copies(scores, calibration, flagged, interval, chance, planted)

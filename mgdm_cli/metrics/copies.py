@@ -41,6 +41,7 @@ COLUMNS = 2048  # training images in one product
 COEFFICIENTS = 96  # of the cosine transform of a window: what the search compares
 MILDEST = 0.1  # level above which a threshold would refuse too many new images to be offered
 SAME = 0.25  # a real image four times nearer to one training image than to its surroundings shows the same thing
+REPEATED = 0.01  # as near as this is the same picture written anew; the nearest frames of one ultrasound examination lie at 0.02
 
 Array = NDArray[np.float64]
 Quarter = tuple[Literal[0, 1], Literal[0, 1]]  # lower half or not, right half or not
@@ -85,6 +86,8 @@ class Calibration:
     threshold: Threshold
     source: str  # "holdout" or "training, leave-one-patient-out"
     same_as_training: int  # images of the source left out because another training image shows the same thing
+    repeated: int = 0  # of those: the same picture as a training image
+    patients: int | None = None  # that the scores are of; None: as many as scores
 
 
 class CopyScorer:
@@ -200,26 +203,41 @@ def threshold(calibration: Array, alpha: float = 0.01) -> Threshold:
 class Scorer(Protocol):
     """What `calibrate` asks."""
 
+    @property
+    def groups(self) -> NDArray[np.str_]: ...
+
     def score(self, images: NDArray[np.float32]) -> Scores: ...
 
     def leave_one_out(self, *, limit: int = 400, seed: int = 0) -> tuple[Scores, NDArray[np.int64]]: ...
 
 
 def calibrate(
-    scorer: Scorer, holdout: NDArray[np.float32] | None, *, alpha: float = 0.01, limit: int = 400, seed: int = 0
+    scorer: Scorer,
+    holdout: NDArray[np.float32] | None,
+    *,
+    alpha: float = 0.01,
+    limit: int = 400,
+    seed: int = 0,
+    patients: Sequence[str] | None = None,
 ) -> Calibration:
     """The threshold from the holdout; where that is too small, from training images scored against other patients.
+
+    `patients` (M,) are those of the holdout: of several images of one patient the threshold learns little more than of one.
 
     A real image that shows what another patient's training image shows (a duplicate under another name, the next frame
     of one examination) is not new and would blunt the threshold: scores below `SAME` are left out and counted.
     """
     source, score = "holdout", np.empty(0)
+    whose = None if patients is None else np.asarray(list(patients))
     if holdout is not None and len(holdout) >= _needed(alpha):
         score = scorer.score(holdout).score
     if int((score >= SAME).sum()) < _needed(alpha):
-        source, score = "training, leave-one-patient-out", scorer.leave_one_out(limit=limit, seed=seed)[0].score
+        found, chosen = scorer.leave_one_out(limit=limit, seed=seed)
+        source, score, whose = "training, leave-one-patient-out", found.score, scorer.groups[chosen]
     new = score[score >= SAME]
-    return Calibration(new, threshold(new, alpha), source, len(score) - len(new))
+    several = None if whose is None else len(np.unique(whose[score >= SAME]))
+    repeated = int((score < REPEATED).sum())
+    return Calibration(new, threshold(new, alpha), source, len(score) - len(new), repeated, several)
 
 
 def _needed(alpha: float) -> int:

@@ -42,8 +42,8 @@ def macro_auroc(probabilities: Array, label: Labels) -> float | None:
     return float(np.mean([roc_auc_score(label == k, probabilities[:, k]) for k in there]))
 
 
-def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion (Wilson 1927): close to its level on average, for display."""
+def wilson(right: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion (Wilson 1927): close to its level on average, for display; of an effective number as well."""
     from scipy.stats import norm
 
     _check_count(right, n)
@@ -64,13 +64,21 @@ def clopper_pearson(right: int, n: int, level: float = 0.95) -> tuple[float, flo
     return low, high
 
 
-def most_by_chance(n: int, rate: float, level: float = 0.99) -> int:
-    """The number of hits in n trials of probability `rate` that is exceeded with probability 1 - level at most."""
-    from scipy.stats import binom
+def most_by_chance(n: int, rate: float, level: float = 0.99, *, estimated_on: int | None = None) -> int:
+    """The number of hits in n trials of probability `rate` that is exceeded with probability 1 - level at most.
 
-    return int(binom.ppf(level, n, rate))
+    A hit that lies below the floor(rate (m + 1))-th of m = `estimated_on` others has no fixed probability: their own chance
+    gives it the law Beta(r, m + 1 - r), and the hits the beta-binomial one (Vovk 2012, "Conditional validity", section 2).
+    """
+    from scipy.stats import betabinom, binom
+
+    if estimated_on is None:
+        return int(binom.ppf(level, n, rate))
+    rank = rate * (estimated_on + 1)
+    rank = float(np.floor(rank + 1e-9)) or rank
+    return int(betabinom.ppf(level, n, rank, estimated_on + 1 - rank))
 
 
-def _check_count(right: int, n: int) -> None:
-    if n < 1 or not 0 <= right <= n:
+def _check_count(right: float, n: float) -> None:
+    if n < 1 or not 0 <= right <= n + 1e-9:
         raise BadInput(f"interval: {right} of {n}", "Counts must satisfy 0 <= right <= n and n >= 1.")

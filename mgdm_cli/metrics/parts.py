@@ -24,6 +24,11 @@ class PartScorer:
         """`train` (N,C,H,W) in any linear units; `groups` (N,) patients, used by `leave_one_out` alone."""
         self._scorers = [CopyScorer(train, groups=groups, quarter=quarter, shift=SHIFT) for quarter in QUARTERS]
 
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """Patients (N,) of the training images."""
+        return self._scorers[0].groups
+
     def score(self, images: NDArray[np.float32]) -> Scores:
         """`Scores` of images (S,C,H,W) by the quarter that comes closest to a copy."""
         return _lowest([scorer.score(images) for scorer in self._scorers])

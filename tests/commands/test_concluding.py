@@ -150,7 +150,7 @@ def looked_at(n: int, *, flagged: int = 0, parts: int = 0) -> Copies:
 def agreed(n: int, real: float = 0.95) -> tuple[Agreement, Agreement]:
     """All classes and one class: 95 % of `n` labels hold."""
     right = round(0.95 * n)
-    row = Agreement("all classes", right / n, *wilson(right, n), n, real, 0.2, 0.2)
+    row = Agreement("all classes", right / n, *wilson(right, n), n, real, 0.2, 0.2, 1000.0, real)
     return row, replace(row, name="a")
 
 
@@ -164,6 +164,22 @@ def test_few_images_are_no_evidence(n: int, copying: str, labels: str) -> None:
     assert ("too few" in found.line) is (copying == "plain")
     assert f"0 of {n}" in found.figure
     assert [v.tone for v in label_verdict(agreed(n), 2)] == [labels]
+
+
+def test_a_training_image_once_more_is_a_problem_and_one_like_it_no_good_news() -> None:
+    found = looked_at(200)
+    lowest = np.where(np.arange(200) < 1, 0.001, found.scores.score)
+    again = copy_verdict(replace(found, scores=replace(found.scores, score=lowest)))
+    assert (again.tone, again.figure) == ("bad", "1 of 200")
+    like = replace(found, scores=replace(found.scores, score=np.maximum(lowest, 0.1)))
+    assert copy_verdict(like).tone == "caution"
+    assert not copies_told(like, "")
+
+
+def test_judges_that_know_one_class_alone_judge_nothing() -> None:
+    """They see the made class in all images, for they see it everywhere."""
+    row, own = agreed(100, real=1.0)
+    assert label_verdict((replace(row, skill=0.5), own), 2)[0].tone == "caution"
 
 
 def test_copies_of_parts_are_a_problem_too() -> None:

@@ -47,7 +47,7 @@ def test_labels_fail_where_the_verdict_says_that_they_hold_less() -> None:
     wrong = replace(row, share=0.7, lo=0.67, hi=0.73)
     assert labels_hold_less((wrong, own), 2)
     assert "less often" in label_verdict((wrong, own), 2)[0].line
-    blind = (replace(wrong, real=0.55), replace(own, real=0.55))  # judges that cannot tell real images apart
+    blind = (replace(wrong, skill=0.55), own)  # judges that cannot tell real images apart
     assert not labels_hold_less(blind, 2)
     assert not labels_hold_less((), 2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -91,9 +93,29 @@ def test_agreement_compares_in_equal_shares() -> None:
     assert found[0].share == pytest.approx(0.9, abs=0.06)
     assert found[0].lo < found[0].share < found[0].hi
     assert found[0].n == 200
-    assert found[1] == type(found[1])(
-        "b", *(getattr(found[0], f) for f in ("share", "lo", "hi", "n", "real", "entropy", "real_entropy"))
-    )
+    assert found[1] == type(found[1])("b", *(getattr(found[0], f.name) for f in dataclasses.fields(found[0])[1:]))
+
+
+def test_the_difference_to_real_images_counts_how_few_they_are() -> None:
+    """Labels that hold as often: between 1,000 made images and 40 real ones the gap is no finding."""
+    label = np.repeat([0, 1, 2], 14)
+    real = judged(label, 0.9, seed=3)
+    row = agreements(real, judged(np.repeat([0, 1, 2], 330), 0.85, seed=1), CLASSES)[0]
+    assert row.real is not None
+    assert row.real_n == pytest.approx(len(label))
+    low, high = row.difference
+    assert low < row.share - row.real < high
+    assert high - low > 2 * (row.hi - row.lo)
+    rare = agreements(real, judged(np.zeros(300, int), 0.9, seed=1), CLASSES)[0]
+    assert rare.real_n == pytest.approx(14)
+
+
+def test_the_judges_skill_is_that_of_all_classes() -> None:
+    """One that always says `b` is right on every image of `b`, and can tell nothing."""
+    real = Judged(np.eye(3)[np.ones(90, int)], np.repeat([0, 1, 2], 30))
+    row = agreements(real, Judged(np.eye(3)[np.ones(50, int)], np.ones(50, int)), CLASSES)[0]
+    assert (row.share, row.real) == (1.0, 1.0)
+    assert row.skill == pytest.approx(1 / 3)
 
 
 def test_a_class_without_real_images_has_no_baseline() -> None:
@@ -125,6 +147,27 @@ def test_copies_are_counted_and_the_test_shows_its_power(scorer: CopyScorer) -> 
     assert stolen.flagged[30:].all()
     assert stolen.scores.nearest[30:].tolist() == list(range(10))
     assert stolen.interval[0] > 0.1
+
+
+def test_one_training_image_once_more_fails_and_what_shows_the_same_is_told(scorer: CopyScorer) -> None:
+    """Ten of 300 would be explained by the threshold's own chance; that a training image returns is not."""
+    train, aside = pictures(150, 0), pictures(110, 1)
+    found = copies(scorer, train, aside, np.concatenate([pictures(60, 2), train[:1]]))
+    assert not found.beyond_chance
+    assert (found.repeated, found.failed) == (1, True)
+    alike = np.clip(train[:1] + 0.03 * np.random.default_rng(0).standard_normal(train[:1].shape), -1, 1)
+    near = copies(scorer, train, aside, np.concatenate([pictures(60, 2), alike.astype(np.float32)]))
+    assert (near.repeated, near.same, near.failed) == (0, 1, False)
+    usual = copies(scorer, train, np.concatenate([aside, train[5:6]]), np.concatenate([pictures(60, 2), train[:1]]))
+    assert (usual.repeated, usual.same) == (0, 1)  # where real images repeat each other, one more is no proof
+
+
+def test_a_threshold_from_few_patients_is_less_sure(scorer: CopyScorer) -> None:
+    train, aside, fresh = pictures(150, 0), pictures(110, 1), pictures(40, 2)
+    one_each = copies(scorer, train, aside, fresh, patients=[str(i) for i in range(110)])
+    few = copies(scorer, train, aside, fresh, patients=[str(i // 10) for i in range(110)])
+    assert one_each.by_chance == copies(scorer, train, aside, fresh).by_chance
+    assert few.by_chance > one_each.by_chance
 
 
 def test_three_hundred_planted_copies_are_all_found() -> None:

@@ -58,6 +58,18 @@ def test_impossible_counts_are_refused() -> None:
         wilson(5, 4)
 
 
+def test_most_by_chance_counts_the_chance_of_an_estimated_threshold() -> None:
+    """Sets that are like the others exceed it no more often than 1 in 100, of one patient's images neither."""
+    rng = np.random.default_rng(0)
+    for m, n in ((100, 300), (400, 1000)):
+        most = most_by_chance(n, 0.01, estimated_on=m)
+        assert most > most_by_chance(n, 0.01)
+        rank = int(0.01 * (m + 1))
+        over = [int((rng.random(n) <= np.sort(rng.random(m))[rank - 1]).sum()) > most for _ in range(4000)]
+        assert np.mean(over) < 0.0145  # 1 % with four standard errors
+    assert most_by_chance(300, 0.01, estimated_on=20) > most_by_chance(300, 0.01, estimated_on=100)
+
+
 def test_most_by_chance_is_the_binomial_quantile() -> None:
     assert most_by_chance(400, 0.01) == 9
     assert most_by_chance(0, 0.01) == 0
