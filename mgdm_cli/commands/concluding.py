@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from mgdm_cli.commands.measuring import Findings
     from mgdm_cli.metrics.audit import Agreement, Copies
+    from mgdm_cli.metrics.fidelity import Estimate
     from mgdm_cli.metrics.leaks import Leaks
     from mgdm_cli.metrics.planting import Planted
     from mgdm_cli.report.content import Verdict
@@ -135,6 +136,7 @@ def planted_of(copies: Copies) -> tuple[Planted, ...]:
 
 def leak_verdicts(leaks: Leaks) -> list[Verdict]:
     """Train against holdout, membership, authenticity: what failed, else in one line that nothing was found."""
+    from mgdm_cli.metrics.leaks import RATE
     from mgdm_cli.report.content import Verdict
     from mgdm_cli.report.page import share
 
@@ -159,6 +161,11 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
         said = "the model's loss tells training images from held-out ones with an area of "
         said += f"{share(model.auc)} [{share(model.lo)}, {share(model.hi)}]"
         if model.failed:
+            if model.hits and model.tpr is not None:
+                said += (
+                    f"; at the loss that {share(RATE)} of held-out ones reach, {share(model.tpr)} of training images do"
+                )
+                said += f" [{share(model.tpr_lo or 0)}, {share(model.tpr_hi or 1)}]"
             line = "The model knows training images from held-out ones."
             out.append(Verdict("bad", line, f"{said[0].upper()}{said[1:]}.", figure=area))
         else:
@@ -234,20 +241,9 @@ def _distance_verdict(found: Findings) -> list[Verdict]:
     from mgdm_cli.report.page import number
 
     estimate, kernel = found.fidelity.frechet, found.fidelity.kernel
-    figure = "" if estimate.ratio is None else f"× {number(estimate.ratio)}\nreal against real"
-    if estimate.ratio is None:
-        figure = "" if kernel.lo is None else f"kernel × 1000: {number(1000 * (kernel.value or 0))}\n"
-        figure += "" if kernel.lo is None else f"[{number(1000 * kernel.lo)}, {number(1000 * (kernel.hi or 0))}]"
-        if kernel.lo is None:
-            why = f"{kernel.reason[:1].upper()}{kernel.reason[1:]}."
-            return [Verdict("plain", "How close the sets are cannot be said.", why)]
-        if kernel.lo > 0:
-            said = (
-                "The interval of the kernel distance lies above 0; there are too few images to say how large that is."
-            )
-            return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said, figure=figure)]
-        said = "The interval of the kernel distance holds 0. With few images it is wide, and this says little."
-        return [Verdict("plain", "No difference from the real images can be shown.", said, figure=figure)]
+    if estimate.ratio is None or not estimate.large:
+        return [_by_kernel(kernel)]
+    figure = f"× {number(estimate.ratio)}\nreal against real"
     said = (
         f"They lie {number(estimate.ratio)} times as far from real images as two halves of the real images from each "
         "other, at equal numbers and with the classes in equal shares."
@@ -257,6 +253,30 @@ def _distance_verdict(found: Findings) -> list[Verdict]:
     if estimate.ratio <= FAR:
         return [Verdict("plain", "The synthetic images differ measurably from the real ones.", said, figure=figure)]
     return [Verdict("caution", "The synthetic images lie far from the real ones.", said, figure=figure)]
+
+
+def _by_kernel(kernel: Estimate) -> Verdict:
+    """Where images are too few for the Frechet distance: what the interval of the kernel distance says."""
+    from mgdm_cli.report.content import Verdict
+    from mgdm_cli.report.page import number
+
+    if kernel.value is None or kernel.lo is None:
+        why = f"{kernel.reason[:1].upper()}{kernel.reason[1:]}."
+        return Verdict("plain", "How close the sets are cannot be said.", why)
+    figure = (
+        f"kernel × 1000: {number(1000 * kernel.value)}\n[{number(1000 * kernel.lo)}, {number(1000 * (kernel.hi or 0))}]"
+    )
+    if kernel.lo <= 0:
+        said = "The interval of the kernel distance holds 0. With few images it is wide, and this says little."
+        return Verdict("plain", "No difference from the real images can be shown.", said, figure=figure)
+    said = "The interval of the kernel distance lies above 0"
+    if kernel.ratio is None:
+        said += "; there are too few images to say how large that is."
+        return Verdict("plain", "The synthetic images differ measurably from the real ones.", said, figure=figure)
+    said += f", {number(kernel.ratio)} times the size that it has between two halves of the real images."
+    if kernel.ratio > FAR:
+        return Verdict("caution", "The synthetic images lie far from the real ones.", said, figure=figure)
+    return Verdict("plain", "The synthetic images differ measurably from the real ones.", said, figure=figure)
 
 
 def _spread_verdict(found: Findings) -> list[Verdict]:

@@ -99,6 +99,7 @@ def _neighbours(
         [*(own[i] for i in chosen), *others],
         np.arange(len(real)) < len(chosen),
         stratum=np.concatenate([label[chosen], aside]),
+        training=len(own),
         seed=seed,
     )
 

@@ -23,6 +23,7 @@ Distance = Callable[[Array, Array], float]
 LEVEL = 0.95  # of every interval
 HALVES = 10  # random splits of the real images that the baseline is the mean of
 MOST = 2500  # images of a set that enter a distance
+ENOUGH = 4  # images a feature, in each half, from which a Frechet distance tells the sets apart more than their size
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Estimate:
 
     `baseline` is the mean size of the same distance between two halves of the real images, and `ratio` the mean size
     that the synthetic images give in place of one half, over it: about 1 for one more sample of the real ones.
+    `large`: whether the ratio tells how far the sets are; a Frechet distance of few images is mostly their number.
     """
 
     value: float | None
@@ -40,6 +42,7 @@ class Estimate:
     ratio: float | None = None
     n: tuple[int, int] = (0, 0)
     reason: str = ""
+    large: bool = True
 
 
 def frechet(a: Array, b: Array) -> float:
@@ -64,7 +67,8 @@ def kernel_distance(a: Array, b: Array) -> float:
     Gretton et al. 2012, eq. 3; kernel and use on features: Binkowski et al. 2018, section 4.
     """
     a, b = _checked(a, b)
-    return _mmd(_cubic(a, a), _cubic(b, b), _cubic(a, b), np.ones(len(a)), np.ones(len(b)))
+    one, other = ((_cubic(side, side), np.ones(len(side)), np.arange(len(side))) for side in (a, b))
+    return _mmd(one, other, _cubic(a, b))
 
 
 def with_interval(
@@ -80,18 +84,22 @@ def with_interval(
 
     The interval is the basic bootstrap (Davison & Hinkley 1997, eq. 5.6), with the draws' mean in place of the value,
     because images that are drawn twice shift a distance. Real images are drawn by patient (`groups`, N of them),
-    synthetic ones singly. Of each set `MOST` images at random are used at most.
+    synthetic ones singly. Of each set `MOST` images at random are used at most. The kernel distance pairs no two images of a
+    patient: they are alike, and would make equal sets look apart.
     """
     real, synthetic, names, generator = thinned(real, synthetic, groups, seed)
     n = (len(real), len(synthetic))
     if metric is frechet and min(n) <= real.shape[1]:
         return Estimate(None, n=n, reason=_too_few(min(n), real.shape[1]))
-    pooled = _pooled(metric, np.concatenate([real, synthetic]))
+    if len(np.unique(names)) < 2:
+        return Estimate(None, n=n, reason="the real images are of one patient")
+    pooled = _pooled(metric, np.concatenate([real, synthetic]), _whose(names, n[1]))
     ours, theirs = np.arange(n[0]), n[0] + np.arange(n[1])
     value = pooled(ours, theirs)
     drawn = np.array(
         [pooled(resample(names, generator), generator.choice(theirs, n[1])) for _ in range(draws)], dtype=np.float64
     )
+    drawn = drawn[np.isfinite(drawn)]  # a draw of one patient alone gives no kernel distance
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(drawn - drawn.mean(), [tail, 1.0 - tail])
     least = 1 + (real.shape[1] if metric is frechet else 1)
@@ -100,7 +108,8 @@ def with_interval(
     lo = value - float(high)
     if metric is frechet:  # never below 0, which the basic interval does not know
         lo = max(lo, 0.0)
-    return Estimate(value, lo, value - float(low), baseline, ratio, n, why)
+    large = metric is not frechet or n[0] // 2 >= ENOUGH * real.shape[1]
+    return Estimate(value, lo, value - float(low), baseline, ratio, n, why, large)
 
 
 def thinned(
@@ -126,7 +135,8 @@ class Halves:
 
     def baseline(self, generator: np.random.Generator) -> tuple[float | None, float | None]:
         """(mean size between halves of the real images, ratio of the synthetic set's at equal numbers to it)."""
-        pooled = _pooled(self.metric, np.concatenate([self.real, self.synthetic]))
+        whose = _whose(self.names, len(self.synthetic))
+        pooled = _pooled(self.metric, np.concatenate([self.real, self.synthetic]), whose)
         theirs = len(self.real) + np.arange(len(self.synthetic))
         return _baseline(pooled, self.names, theirs, self.least, generator)
 
@@ -140,8 +150,14 @@ def halves(groups: NDArray[np.str_], generator: np.random.Generator) -> tuple[In
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
-def _pooled(metric: Distance, features: Array) -> Callable[[Indices, Indices], float]:
-    """`metric` between two choices of rows of `features` (N,F); the kernel matrix is computed once."""
+def _whose(names: NDArray[np.str_], synthetic: int) -> Indices:
+    """(N + synthetic,) a number for the patient of each real image, and one of its own for each synthetic one."""
+    known, which = np.unique(names, return_inverse=True)
+    return np.concatenate([which, len(known) + np.arange(synthetic)])
+
+
+def _pooled(metric: Distance, features: Array, whose: Indices) -> Callable[[Indices, Indices], float]:
+    """`metric` between two choices of rows of `features` (N,F) of the patients `whose` (N,); the kernel matrix is computed once."""
     if metric is not kernel_distance:
         return lambda a, b: metric(features[a], features[b])
     kernel = _cubic(features, features)
@@ -149,19 +165,25 @@ def _pooled(metric: Distance, features: Array) -> Callable[[Indices, Indices], f
     def between(a: Indices, b: Indices) -> float:
         rows, times_a = np.unique(a, return_counts=True)
         columns, times_b = np.unique(b, return_counts=True)
-        own, other = kernel[np.ix_(rows, rows)], kernel[np.ix_(columns, columns)]
-        return _mmd(own, other, kernel[np.ix_(rows, columns)], times_a.astype(np.float64), times_b.astype(np.float64))
+        sides = [
+            (kernel[np.ix_(side, side)], times.astype(np.float64), whose[side])
+            for side, times in ((rows, times_a), (columns, times_b))
+        ]
+        return _mmd(sides[0], sides[1], kernel[np.ix_(rows, columns)])
 
     return between
 
 
-def _mmd(within_a: Array, within_b: Array, across: Array, times_a: Array, times_b: Array) -> float:
-    """MMD^2 from kernel matrices, row i counting `times[i]` times; an image is never paired with itself."""
-    same = [
-        (times @ kernel @ times - times**2 @ np.diag(kernel)) / (times.sum() ** 2 - (times**2).sum())
-        for kernel, times in ((within_a, times_a), (within_b, times_b))
-    ]
-    return float(same[0] + same[1] - 2.0 * (times_a @ across @ times_b) / (times_a.sum() * times_b.sum()))
+def _mmd(one: tuple[Array, Array, Indices], other: tuple[Array, Array, Indices], across: Array) -> float:
+    """MMD^2 from the kernel matrices of two sides and `across` them. Of each side: its own matrix, how often each row counts, and
+    whose it is: rows of one patient are never paired. NaN where a side has one patient alone."""
+    within = []
+    for kernel, times, whose in (one, other):
+        apart = whose[:, None] != whose[None, :]
+        pairs = times @ apart @ times
+        within.append(times @ np.where(apart, kernel, 0.0) @ times / pairs if pairs else np.nan)
+    times_a, times_b = one[1], other[1]
+    return float(within[0] + within[1] - 2.0 * (times_a @ across @ times_b) / (times_a.sum() * times_b.sum()))
 
 
 def _baseline(
@@ -184,6 +206,8 @@ def _baseline(
         real_real.append(abs(pooled(one, generator.permutation(other)[:size])))
         real_synthetic.append(abs(pooled(one, generator.permutation(synthetic)[:size])))
     baseline = float(np.mean(real_real))
+    if not np.isfinite(baseline):  # a half of one patient
+        return None, None
     return baseline, float(np.mean(real_synthetic)) / baseline if baseline > 0 else None
 
 

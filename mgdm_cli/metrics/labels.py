@@ -53,8 +53,8 @@ def wilson(right: float, n: float, level: float = 0.95) -> tuple[float, float]:
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
 
 
-def clopper_pearson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion that never covers less than its level (Clopper & Pearson 1934): for gates."""
+def clopper_pearson(right: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion that never covers less than its level (Clopper & Pearson 1934): for gates; of an effective number too."""
     from scipy.stats import beta
 
     _check_count(right, n)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.errors import BadInput
-from mgdm_cli.metrics.labels import clopper_pearson
+from mgdm_cli.metrics.labels import clopper_pearson, most_by_chance
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -22,9 +22,11 @@ Names = NDArray[np.str_]
 PERMUTATIONS = 1999
 CLOSEST, AT_LEAST = 0.02, 20  # share and number of the closest images that are looked at by themselves
 PLANTED = (0.01, 0.02, 0.05, 0.10)  # shares of planted copies that the test is tried on
+TRIES, NOTICED = 20, 0.8  # plantings of each share, and the part of them that the test must notice
 REJECT = 0.01  # adjusted p below which the neighbour test fails
 RATE, RARE = 0.01, 0.001  # false positives at which membership is told
 MOST_AUC, MOST_TPR = 0.60, 0.03  # lower ends of the membership intervals above which the audit fails; limits of ours
+BEYOND = 0.995  # level of the most hits that chance explains
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class NeighbourTest:
     """Share of synthetic images whose nearest real one was learnt from, of all and of the closest; 0.5 by chance.
 
     `p`: chance of shares as large when it makes no difference who was learnt from, for the two looks together.
-    `power`: least share of planted copies that this very test notices; None where it notices none of `PLANTED`.
+    `power`: least share of planted copies of training images that this very test notices, four times in five at least; None where it
+    does so of none of `PLANTED`.
     """
 
     share: float
@@ -52,8 +55,9 @@ class NeighbourTest:
 class Membership:
     """How well the model's loss tells training images from held-out ones: area under the curve, and hits at few false ones.
 
-    `tpr` and its interval are None where too few images are held out (`reason`). `blind` is the same area for a
-    classifier that sees simple statistics of the pictures and no model: above 0.5, the two sets differ by themselves.
+    `tpr` and its interval are None where too few patients are held out (`reason`); `tpr_by_chance` is the most that chance
+    explains, that of the loss at which it is taken too. `blind` is the same area for a classifier that sees simple statistics
+    of the pictures and no model: above 0.5, the two sets differ by themselves.
     """
 
     auc: float
@@ -67,8 +71,9 @@ class Membership:
     blind_lo: float | None = None
     reason: str = ""
     rare: tuple[float, float, float] | None = (
-        None  # hits and interval at `RARE` false ones, from 999 held-out images on
+        None  # hits and interval at `RARE` false ones, from 999 held-out patients on
     )
+    tpr_by_chance: float = 1.0
 
     @property
     def exchangeable(self) -> bool:
@@ -76,8 +81,13 @@ class Membership:
         return self.blind_lo is None or self.blind_lo <= 0.5
 
     @property
+    def hits(self) -> bool:
+        """Whether more training images are found at few false alarms than chance explains."""
+        return self.tpr is not None and (self.tpr_lo or 0.0) > MOST_TPR and self.tpr > self.tpr_by_chance
+
+    @property
     def failed(self) -> bool:
-        return self.exchangeable and (self.lo > MOST_AUC or (self.tpr_lo is not None and self.tpr_lo > MOST_TPR))
+        return self.exchangeable and (self.lo > MOST_AUC or self.hits)
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ def neighbour_test(
     learnt: NDArray[np.bool_],
     *,
     stratum: NDArray[np.int64] | None = None,
+    training: int | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> NeighbourTest:
@@ -137,7 +148,8 @@ def neighbour_test(
     `nearest` (S,): index of the real image nearest to each synthetic one, and `score` (S,), lower is closer, among R
     references, of which `learnt` (R,) were trained on; `patients` (R,). Patients are exchanged within a `stratum` (R,),
     their class. Images of a patient share their neighbours, so that counting images as independent (a binomial test)
-    raises false alarms several times as often as it says.
+    raises false alarms several times as often as it says. Of `training` images in all only those among the references can be found out;
+    None: all are.
     """
     if len(learnt) != len(patients) or learnt.all() or not learnt.any():
         raise BadInput("neighbour test: the references are all of one side", "Give training and held-out images.")
@@ -153,15 +165,20 @@ def neighbour_test(
     looks = _looks(nearest, score, who, inside, exchanged, m)
     close = np.argsort(score, kind="stable")[:m]
     of_nearest = inside[who[nearest]]
-    found = None
-    for share in PLANTED:
+    referred = np.flatnonzero(learnt)
+    chance = min(
+        len(referred) / (training or len(referred)), 1.0
+    )  # that a copied training image is among the references
+
+    def noticed(share: float) -> bool:
         replaced = generator.permutation(len(score))[: max(round(share * len(score)), 1)]
+        replaced = replaced[generator.random(len(replaced)) < chance]
         victims, scores = nearest.copy(), score.astype(np.float64).copy()
-        victims[replaced] = generator.choice(np.flatnonzero(learnt), len(replaced))
+        victims[replaced] = generator.choice(referred, len(replaced))
         scores[replaced] = 0.0
-        if _both(_looks(victims, scores, who, inside, exchanged, m)) < REJECT:
-            found = share
-            break
+        return _both(_looks(victims, scores, who, inside, exchanged, m)) < REJECT
+
+    found = next((s for s in PLANTED if sum(noticed(s) for _ in range(TRIES)) >= NOTICED * TRIES), None)
     sides = (int(learnt.sum()), int((~learnt).sum()))
     shares = (float(of_nearest.mean()), float(of_nearest[close].mean()))
     return NeighbourTest(*shares, m, _both(looks), sides, found, looks)
@@ -234,7 +251,7 @@ def membership(
     """From the model's losses on training images `learnt` (T,) and held-out ones (H,): a lower loss speaks for learnt.
 
     The area's interval is a bootstrap by patient; hits are counted at the loss that `RATE` of new images pass at most
-    (conformal), with the interval of Clopper and Pearson.
+    (conformal), with the interval of Clopper and Pearson of as many images as patients.
     """
     generator = np.random.default_rng(seed)
     sides = (learnt, held_out)
@@ -248,20 +265,30 @@ def membership(
     drawn = drawn / (weights[0].sum(axis=1) * weights[1].sum(axis=1))
     low, high = np.quantile(drawn, [0.025, 0.975])
     area, n = (float(wins.mean()), float(low), float(high)), (len(learnt), len(held_out))
-    usual = _hits(learnt, held_out, RATE)
+    own, others = (len(np.unique(names)) for names in groups)
+    usual = _hits(learnt, held_out, RATE, own, others)
     if usual is None:
-        why = f"{len(held_out)} held-out images; {int(np.ceil(1 / RATE)) - 1} are needed"
+        why = f"{others} held-out patients; {_needed(RATE)} are needed"
         return Membership(*area, None, None, None, n, reason=why)
-    return Membership(*area, *usual, n, rare=_hits(learnt, held_out, RARE))
+    most = most_by_chance(own, RATE, BEYOND, estimated_on=others) / own
+    return Membership(*area, *usual, n, rare=_hits(learnt, held_out, RARE, own, others), tpr_by_chance=most)
 
 
-def _hits(learnt: Array, held_out: Array, rate: float) -> tuple[float, float, float] | None:
-    """(share of `learnt`, lo, hi) below the loss that `rate` of new images reach; None where too few are held out."""
-    rank = int(np.floor(rate * (len(held_out) + 1) + 1e-9))
-    if rank < 1:
+def _needed(rate: float) -> int:
+    """Held-out patients below which no loss is known that `rate` of new images reach."""
+    return int(np.ceil(1 / rate)) - 1
+
+
+def _hits(learnt: Array, held_out: Array, rate: float, own: int, others: int) -> tuple[float, float, float] | None:
+    """(share of `learnt`, lo, hi) below the loss that `rate` of new images reach; None where too few patients are held out.
+
+    The images are of `own` and `others` patients: the interval is that of as many images as patients.
+    """
+    if others < _needed(rate):
         return None
-    hits = int((learnt <= np.sort(held_out)[rank - 1]).sum())
-    return hits / len(learnt), *clopper_pearson(hits, len(learnt))
+    rank = int(np.floor(rate * (len(held_out) + 1) + 1e-9))
+    share = float((learnt <= np.sort(held_out)[rank - 1]).mean())
+    return share, *clopper_pearson(share * own, own)
 
 
 def blind(

@@ -26,6 +26,7 @@ FAIR = Membership(0.51, 0.46, 0.56, 0.01, 0.0, 0.03, (300, 120), 0.5, 0.42)
 KNOWN = Membership(0.9, 0.85, 0.95, 0.4, 0.3, 0.5, (300, 120), 0.5, 0.42)
 
 
+HITS = Membership(0.52, 0.48, 0.56, 0.2, 0.1, 0.3, (300, 120), 0.5, 0.42, tpr_by_chance=0.06)
 VOID = Membership(0.9, 0.85, 0.95, 0.4, 0.3, 0.5, (300, 120), 0.8, 0.7)
 BLUNT = NeighbourTest(0.5, 0.5, 20, 0.6, (20, 20), None)
 
@@ -51,6 +52,13 @@ def test_nothing_found_is_no_evidence_and_only_with_power() -> None:
 def test_what_fails_is_a_problem_and_hides_no_evidence_elsewhere(leaks: Leaks, line: str) -> None:
     assert leaks.failed
     assert said(leaks) == [("bad", line)]
+
+
+def test_hits_at_few_false_alarms_are_told_where_they_are_what_fails() -> None:
+    assert HITS.failed
+    assert not replace(HITS, tpr_by_chance=0.25).failed
+    (found,) = leak_verdicts(Leaks(CALM, HITS))
+    assert "20.0\u202f% of training images do" in found.detail
 
 
 def test_membership_is_void_where_the_sets_differ_by_themselves() -> None:

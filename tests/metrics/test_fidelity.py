@@ -78,6 +78,31 @@ def test_intervals_of_the_frechet_distance_cover() -> None:
     assert hits / 100 >= 0.90
 
 
+def test_images_of_a_patient_do_not_make_equal_sets_look_apart() -> None:
+    """Six patients of twenty alike images against as many single ones: the mean over 60 draws lies within 4 standard errors of 0."""
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        real = np.repeat(rng.normal(size=(6, 8)), 20, axis=0) * 0.8 + 0.6 * rng.normal(size=(120, 8))
+        groups = [str(i // 20) for i in range(120)]
+        estimate = with_interval(kernel_distance, real, rng.normal(size=(120, 8)), groups=groups, draws=2)
+        found.append(estimate.value or 0.0)
+    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(60)
+    assert np.mean(found) < 0.1  # counted as single images they lie 0.3 apart
+
+
+def test_of_one_patient_no_distance_is_known() -> None:
+    found = with_interval(kernel_distance, cloud(30, 4, seed=0), cloud(30, 4, seed=1), groups=["a"] * 30)
+    assert found.value is None
+    assert "one patient" in found.reason
+
+
+def test_a_frechet_ratio_of_few_images_is_not_taken_for_a_distance() -> None:
+    few = with_interval(frechet, cloud(60, 10, seed=0), cloud(60, 10, seed=1), draws=5)
+    many = with_interval(frechet, cloud(90, 10, seed=0), cloud(90, 10, seed=1), draws=5)
+    assert (few.large, many.large) == (False, True)
+
+
 def test_patients_widen_the_interval() -> None:
     """Ten images of each patient are little more than one: drawing by patient must know it."""
     base = cloud(30, 4, seed=0)

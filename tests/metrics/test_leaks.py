@@ -79,6 +79,25 @@ def test_the_power_is_found_by_planting() -> None:
         neighbour_test(nearest, distance, patients, np.ones(120, bool))
 
 
+def test_copies_of_images_that_are_no_references_are_not_counted_as_noticed() -> None:
+    """With nine training images in ten outside the references, what the test says it notices it does notice, and no less."""
+    nearest, distance, patients, learnt = world(2, made=600)
+    usual = neighbour_test(nearest, distance, patients, learnt)
+    weak = neighbour_test(nearest, distance, patients, learnt, training=10 * int(learnt.sum()))
+    assert usual.power is not None
+    assert weak.power is None or weak.power > usual.power
+    said, found = neighbour_test(nearest, distance, patients, learnt, training=2 * int(learnt.sum())).power, 0
+    assert said is not None
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        nearest, distance, patients, learnt = world(100 + seed, made=600)
+        stolen = rng.permutation(600)[: round(said * 600)]
+        seen = stolen[rng.random(len(stolen)) < 0.5]
+        nearest[seen], distance[seen] = rng.choice(np.flatnonzero(learnt), len(seen)), 0.0
+        found += neighbour_test(nearest, distance, patients, learnt, permutations=499).failed
+    assert found >= 12  # of 16 or more
+
+
 def test_patients_are_exchanged_within_their_class() -> None:
     """All synthetic images are of class 1, of which three patients in four were learnt from: that alone is no leak."""
     rng = np.random.default_rng(0)
@@ -116,6 +135,23 @@ def test_membership_fails_an_overfitted_model_and_not_a_healthy_one() -> None:
     few = membership(rng.normal(1, 0.2, 200), held[:50])
     assert few.tpr is None
     assert "99 are needed" in few.reason
+
+
+def test_hits_are_those_of_patients() -> None:
+    """Ten images of a patient are alike: the lowest loss of ten held-out patients says next to nothing of others."""
+    rng = np.random.default_rng(1)
+
+    def side(people: int, each: int) -> tuple[Array, list[str]]:
+        shared = np.repeat(rng.normal(size=people), each) + 0.5 * rng.normal(size=people * each)
+        return shared, [str(i // each) for i in range(people * each)]
+
+    few, names = side(10, 10)
+    assert membership(side(40, 10)[0], few, patients=(side(40, 10)[1], names), draws=10).tpr is None
+    failed = 0
+    for seed in range(60):
+        (own, mine), (others, theirs) = side(40, 10), side(110, 2)
+        failed += membership(own, others, patients=(mine, theirs), draws=20, seed=seed).failed
+    assert failed <= 3
 
 
 def test_the_interval_of_the_area_covers_by_patient() -> None:
