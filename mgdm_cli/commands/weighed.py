@@ -34,6 +34,7 @@ def document_of(weighed: Weighed) -> dict[str, Any]:
         "cells": {"done": weighed.done, "of": weighed.cells},
         "classes_are_grades": weighed.ordered,
         "notes": list(weighed.notes),
+        "may_have_met_the_test": list(weighed.strange),
     }
 
 
@@ -97,6 +98,11 @@ def verdicts_of(weighed: Weighed) -> list[Verdict]:
         tone = tones[g.verdict]
         if g.verdict == "helps" and any(o.lo <= 0 for o in rest):
             tone, said = "plain", said + " Not shown to be better than the controls: they may do as well."
+        if g.verdict == "helps" and g.arm in weighed.strange:
+            tone, said = (
+                "plain",
+                said + " What its generator learnt from is not known: it may have met the test images.",
+            )
         figure = f"{points(g.value)} points\n[{points(g.lo)}, {points(g.hi)}]"
         name = "the synthetic images" if g.arm == OWN else f"the images of {g.arm}"
         out.append(Verdict(tone, lines[g.verdict].format(name), said, figure=figure))

@@ -119,6 +119,7 @@ class Weighed:
     cells: int
     notes: tuple[str, ...]
     ordered: bool = False
+    strange: tuple[str, ...] = ()  # arms of folders whose generator may have learnt from the test images
 
     @property
     def partial(self) -> bool:
@@ -190,7 +191,20 @@ def weigh(task: Weighing) -> Weighed:
     )
     seeds = next(iter(found.values())).shape[1] if found else 0
     counts = (_named(prepared, bench.test, bench.classes), _named(prepared, bench.real, bench.classes))
-    return Weighed(rows, tuple(gains), nets, seeds, table.settings, *counts, done, cells, (*notes, *more), ordered)
+    said = (*notes, *more)
+    return Weighed(rows, tuple(gains), nets, seeds, table.settings, *counts, done, cells, said, ordered, _strange(task))
+
+
+def _strange(task: Weighing) -> tuple[str, ...]:
+    """The arms of folders that do not say that their generator learnt from this training split."""
+    from mgdm_cli.commands.measuring import plan_in
+
+    maker, out = task.maker, []
+    for name, where in task.asked.folders:
+        plan, _ = plan_in(where or maker.synthetic, maker.prepared)
+        if plan is None or plan.inputs != maker.prepared.fingerprint:
+            out.append(name)
+    return tuple(out)
 
 
 def estimate(task: Weighing) -> Result:

@@ -71,6 +71,28 @@ def kernel_distance(a: Array, b: Array) -> float:
     return _mmd(one, other, _cubic(a, b))
 
 
+def kernel_doubt(real: Array, one: Array, other: Array, *, groups: Sequence[str]) -> float:
+    """Variance of `kernel_distance` of real (N,F) to one (M,F) less that to other (M,F), row s of both from the same seed.
+
+    By the first-order terms (Hoeffding projections) of the two U-statistics: what each seed and each real image, those of a patient
+    (`groups`, N) together, adds to the difference. The seeds are as good as independent of the real images.
+    """
+    if not 2 <= len(one) == len(other):
+        raise BadInput(
+            f"distance: {len(one)} and {len(other)} images of the same seeds", "As many of both, and two at least."
+        )
+
+    def terms(made: Array) -> tuple[Array, Array]:
+        own, across, m = _cubic(made, made), _cubic(made, real), len(made)
+        return 2 * (own.sum(axis=1) - np.diag(own)) / (m - 1) - 2 * across.mean(axis=1), -2 * across.mean(axis=0)
+
+    (seeds, images), (their_seeds, their_images) = terms(one), terms(other)
+    _, which = np.unique(np.asarray(list(groups)), return_inverse=True)
+    gap = images - their_images
+    of_patients = np.bincount(which, gap - gap.mean())
+    return float((seeds - their_seeds).var(ddof=1) / len(one) + (of_patients @ of_patients) / len(real) ** 2)
+
+
 def with_interval(
     metric: Distance,
     real: Array,

@@ -25,6 +25,7 @@ Verdict = Literal["helps", "no evidence", "hurts"]
 DRAWS = 4000
 BINS = 15  # of the calibration error
 LEVEL = 0.95
+FEW = 5  # nets below which a bootstrap over them spans too little of what other nets would say
 GRADED = {"birads", "dr", "grade", "isup", "kl", "level", "score", "severity", "stage"}  # words of ordered classes
 
 
@@ -170,7 +171,8 @@ def gain(
     """`Gain` of the probabilities `first` (nets, seeds, N, K) over `second`, on N test images with labels (N,).
 
     Nets, seeds and patients are drawn independently and each draw is the mean over what was drawn (Owen 2007, "The
-    pigeonhole bootstrap"): never too narrow, somewhat too wide where a net and a seed go well together by chance.
+    pigeonhole bootstrap"): somewhat too wide where a net and a seed go well together by chance. Of fewer than `FEW` nets
+    it spans too little, so that the interval is no narrower than Student's over the means of the nets.
     """
     if first.shape != second.shape or first.shape[0] != len(nets) or first.shape[2] != len(label):
         raise BadInput(f"utility: cells of shapes {first.shape} and {second.shape}", "Compare the same nets and seeds.")
@@ -187,11 +189,16 @@ def gain(
         mine = np.einsum("sd,ds->d", of_patients[index], of_seeds)
         by_net.append(ByNet(name, float(here[index].mean()), *_ends(mine)))
     better, worse, p = mcnemar(first.mean(axis=(0, 1)), second.mean(axis=(0, 1)), label)
+    low, high = _ends(drawn)
+    if 1 < len(nets) < FEW:
+        lower, upper = _student(here.mean(axis=1))
+        low, high = min(low, lower), max(high, upper)
     return Gain(
         arm,
         against,
         float(here.mean()),
-        *_ends(drawn),
+        low,
+        high,
         *_ends(training),
         tuple(by_net),
         here.shape[1],
@@ -234,6 +241,14 @@ def _mean_over_classes(right: Array, label: Labels, times: Array) -> Array:
 def _shares(n: int, draws: int, generator: np.random.Generator) -> Array:
     """(draws, n) the share of each of n in a draw of n with replacement."""
     return np.asarray(generator.multinomial(n, np.full(n, 1.0 / n), draws) / n)
+
+
+def _student(values: Array) -> tuple[float, float]:
+    """Interval of the mean of what single nets (N,) say, N at least 2."""
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _ends(drawn: Array) -> tuple[float, float]:

@@ -128,6 +128,14 @@ def test_the_verdict_of_an_arm_counts_the_controls(gains: tuple[Gain, ...], tone
         assert ("may do as well" in found[0].detail) is (tone == "plain")
 
 
+def test_images_of_a_generator_that_may_have_met_the_test_are_no_good_news() -> None:
+    found = weighed(gain("real", 0.01, 0.05), gain("dup", 0.01, 0.02))
+    (said,) = verdicts_of(replace(found, strange=("made",)))
+    assert said.tone == "plain"
+    assert "may have met the test images" in said.detail
+    assert verdicts_of(replace(found, strange=("other",)))[0].tone == "good"
+
+
 def test_one_net_or_one_seed_is_told_as_such() -> None:
     one = verdicts_of(weighed(gain("real", 0.01, 0.05, seeds=1, nets=1)))[0].detail
     assert "by 1 net and 1 seed, on 9 test images" in one

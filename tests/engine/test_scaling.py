@@ -1,4 +1,4 @@
-"""The scale of guidance: the entry of the menu whose images come nearest, kept for its denoiser, used where none is said."""
+"""The scale of guidance: the entry of the menu that is chosen, kept for its denoiser, used where none is said."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mgdm_cli.commands import augment, sample, train
@@ -27,7 +28,7 @@ def run(ground: tuple[Source, Path], tmp_path: Path) -> tuple[Source, Path]:
     return ground[0], shutil.copytree(ground[1], tmp_path / "run")
 
 
-def test_the_nearest_entry_is_kept_for_its_denoiser(run: tuple[Source, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chosen_entry_is_kept_for_its_denoiser(run: tuple[Source, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "IMAGES", 16)
     monkeypatch.setattr(scaling, "LEAST", 4)
     monkeypatch.setattr(scaling, "BLOCK", 4)
@@ -40,13 +41,39 @@ def test_the_nearest_entry_is_kept_for_its_denoiser(run: tuple[Source, Path], mo
     document = json.loads((folder / scaling.FILE).read_bytes())
     rows = document["menu"]
     assert [(row["scale"], tuple(row["between"])) for row in rows] == list(scaling.MENU)
+    taken = next(row for row in rows if scaling.Scale(row["scale"], tuple(row["between"])) == best)
     nearest = min(rows, key=lambda row: row["distance"])
-    assert best == scaling.Scale(nearest["scale"], tuple(nearest["between"]))
+    assert nearest["error"] == 0
+    assert max(taken["distance"], 0) - max(nearest["distance"], 0) <= taken["error"]
+    assert all(0 <= row["label_kept"] <= 1 and row["error"] >= 0 for row in rows)
     assert scaling.stored(folder) == best == suited_scale(folder, prepared, settings, CPU)
     (folder / scaling.FILE).write_text(json.dumps(document | {"denoiser": "0" * 64}))
     assert scaling.stored(folder) is None, "another denoiser's"
     (folder / scaling.FILE).write_text("{")
     assert scaling.stored(folder) is None
+
+
+def row(at: int, distance: float, error: float, kept: float) -> scaling._Row:
+    return scaling._Row(*scaling.MENU[at], distance, error, np.arange(100) < 100 * kept)
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen"),
+    [
+        # as near and as well labelled: the weakest, though a stronger one is nearest by luck
+        ([(0.012, 0.004, 1.0), (0.011, 0.003, 1.0), (0.010, 0.0, 1.0)], 0),
+        # clearly farther: out, however well labelled
+        ([(0.030, 0.004, 0.7), (0.011, 0.003, 0.8), (0.010, 0.0, 0.8), (0.030, 0.004, 1.0)], 1),
+        # alike in distance: the one whose labels hold
+        ([(0.013, 0.004, 0.6), (0.012, 0.003, 0.7), (0.010, 0.0, 0.9)], 2),
+        # below nothing there is no nearer
+        ([(0.000, 0.0005, 0.9), (-0.020, 0.0, 0.9)], 0),
+    ],
+)
+def test_of_entries_that_are_alike_the_better_labelled_then_the_weakest_is_taken(
+    rows: list[tuple[float, float, float]], chosen: int
+) -> None:
+    assert scaling._chosen([row(at, *values) for at, values in enumerate(rows)]) == chosen
 
 
 def test_without_two_unseen_images_of_any_class_nothing_is_measured(run: tuple[Source, Path]) -> None:

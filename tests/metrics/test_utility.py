@@ -79,6 +79,20 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert calm / 150 >= 0.94
 
 
+def test_nets_that_differ_are_no_evidence_of_others() -> None:
+    """Two nets or three of which each gains or loses by its own nature, on many test images: false verdicts are 1 in 20 or few more."""
+    rng = np.random.default_rng(0)
+    for nets in (2, 3):
+        false = 0
+        for i in range(100):
+            label = np.arange(3000) % 3
+            own = 0.8 + 0.03 * rng.normal(size=(nets, 1, 1)) + 0.01 * rng.normal(size=(nets, 2, 1))
+            hits = [rng.random((nets, 2, 3000)) < chance for chance in (own, np.full_like(own, 0.8))]
+            first, second = (np.eye(3)[np.where(hit, label, (label + 1) % 3)] for hit in hits)
+            false += gain("x", "real", first, second, label, NETS[:nets], draws=100, seed=i).verdict != "no evidence"
+        assert false <= 12
+
+
 def test_a_gain_is_found_and_its_reverse_is_a_loss() -> None:
     first, label = cells(0, right=0.9, net=0.01, start=0.01)
     second, _ = cells(1, right=0.6, net=0.01, start=0.01)
