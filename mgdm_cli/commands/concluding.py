@@ -79,15 +79,7 @@ def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
 
     parts = c.parts
     n, hits = len(c.flagged), int(c.flagged.sum())
-    if c.repeated:
-        line = f"{c.repeated} of {n} images are training images once more."
-        return Verdict(
-            "bad",
-            line,
-            "No real image here is another one once more: chance does not explain it.",
-            figure=f"{c.repeated} of {n}",
-        )
-    if not c.auditable and not c.beyond_chance:
+    if not c.auditable and not c.beyond_chance and not c.repeated:
         why = f"{c.calibration.threshold.reason}. Only what shows the same thing as a training image would have counted: {hits} of {n}."
         return Verdict("caution", "Not auditable for copies.", why)
     said = f"{hits} of {n} images count as near copies; chance alone explains up to {c.by_chance}."
@@ -95,9 +87,13 @@ def copy_verdict(c: Copies, unaudited: str = "") -> Verdict:
     if parts is not None and parts.auditable:
         said += f" Of a part: {int(parts.flagged.sum())}, chance explains up to {parts.by_chance}."
     if c.beyond_chance:
+        said += f" {c.repeated} of them are training images once more." if c.repeated else ""
         return Verdict(
             "bad", "More images are near copies of training images than chance explains.", said, figure=figure
         )
+    if c.repeated:
+        line = f"{c.repeated} of {n} images are training images once more."
+        return Verdict("bad", line, "No real image here is: chance does not explain it.", figure=f"{c.repeated} of {n}")
     if c.failed:
         return Verdict(
             "bad", "More images repeat a part of a training image than chance explains.", said, figure=figure
