@@ -1,7 +1,7 @@
 """Guidance: functions from denoiser to denoiser, and the terms (logits -> one number an image) they may follow.
 
-A term never touches autograd; `guided` is the one place that differentiates. At weight 0 or scale 1 the denoiser itself is returned,
-so that guidance that is off costs nothing and changes no bit.
+A term never touches autograd: `guided` differentiates it and, for students of one step, `climbed`. At weight 0 or scale 1 the denoiser
+itself is returned, so that guidance that is off costs nothing and changes no bit.
 """
 
 from __future__ import annotations
