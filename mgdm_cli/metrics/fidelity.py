@@ -67,8 +67,9 @@ def kernel_distance(a: Array, b: Array) -> float:
     Gretton et al. 2012, eq. 3; kernel and use on features: Binkowski et al. 2018, section 4.
     """
     a, b = _checked(a, b)
-    one, other = ((_cubic(side, side), np.ones(len(side)), np.arange(len(side))) for side in (a, b))
-    return _mmd(one, other, _cubic(a, b))
+    every = np.concatenate([a, b])
+    between = _pooled(kernel_distance, every, np.arange(len(every)))
+    return between(np.arange(len(a)), len(a) + np.arange(len(b)))
 
 
 def kernel_doubt(real: Array, one: Array, other: Array, *, groups: Sequence[str]) -> float:
@@ -183,29 +184,24 @@ def _pooled(metric: Distance, features: Array, whose: Indices) -> Callable[[Indi
     if metric is not kernel_distance:
         return lambda a, b: metric(features[a], features[b])
     kernel = _cubic(features, features)
+    kernel[whose[:, None] == whose] = 0.0  # pairs that do not count; what is compared shares no patient
 
     def between(a: Indices, b: Indices) -> float:
-        rows, times_a = np.unique(a, return_counts=True)
-        columns, times_b = np.unique(b, return_counts=True)
-        sides = [
-            (kernel[np.ix_(side, side)], times.astype(np.float64), whose[side])
-            for side, times in ((rows, times_a), (columns, times_b))
+        rows, columns = (np.unique(side, return_counts=True) for side in (a, b))
+        within = [
+            _mean_within(kernel[np.ix_(side, side)], times.astype(np.float64), whose[side])
+            for side, times in (rows, columns)
         ]
-        return _mmd(sides[0], sides[1], kernel[np.ix_(rows, columns)])
+        across = rows[1] @ kernel[np.ix_(rows[0], columns[0])] @ columns[1] / (len(a) * len(b))
+        return float(within[0] + within[1] - 2.0 * across)
 
     return between
 
 
-def _mmd(one: tuple[Array, Array, Indices], other: tuple[Array, Array, Indices], across: Array) -> float:
-    """MMD^2 from the kernel matrices of two sides and `across` them. Of each side: its own matrix, how often each row counts, and
-    whose it is: rows of one patient are never paired. NaN where a side has one patient alone."""
-    within = []
-    for kernel, times, whose in (one, other):
-        apart = whose[:, None] != whose[None, :]
-        pairs = times @ apart @ times
-        within.append(times @ np.where(apart, kernel, 0.0) @ times / pairs if pairs else np.nan)
-    times_a, times_b = one[1], other[1]
-    return float(within[0] + within[1] - 2.0 * (times_a @ across @ times_b) / (times_a.sum() * times_b.sum()))
+def _mean_within(kernel: Array, times: Array, whose: Indices) -> float:
+    """Mean over the pairs of two patients of kernel (N,N), 0 for other pairs, row i counting `times[i]` times; NaN for one patient."""
+    pairs = times.sum() ** 2 - (np.bincount(whose, times) ** 2).sum()
+    return float(times @ kernel @ times / pairs) if pairs > 0 else float("nan")
 
 
 def _baseline(
