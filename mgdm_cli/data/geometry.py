@@ -74,7 +74,8 @@ def resized(form: Form, size: tuple[int, int], how: str = "pad") -> Form:
 def shared(forms: Iterable[Form]) -> Form:
     """The first of `forms`, without the terms that others contradict: they vary with the class, or as a class may.
 
-    Terms are modality, body part, orientation, storage class, and of the affine its plane: an image knows none of them.
+    Terms are modality, body part, orientation, storage class, the numbers on disk with their slope, and of the affine its plane:
+    an image knows none of them.
     """
     first, *others = forms
     said = _terms(first)
@@ -92,6 +93,7 @@ def _terms(form: Form) -> dict[str, object]:
         "body_part": form.body_part,
         "orientation": form.orientation,
         "storage": form.storage,
+        "stored": form.stored,  # the range of one file's numbers would clip what others hold
         "affine": plane,
     }
 

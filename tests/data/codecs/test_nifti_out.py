@@ -14,6 +14,7 @@ import pytest
 from mgdm_cli.data import codecs
 from mgdm_cli.data.codecs import Ask, nifti
 from mgdm_cli.data.codecs.nifti_out import nifti_volume
+from mgdm_cli.data.geometry import shared
 from mgdm_cli.data.image import Form, Image, Mark
 
 TILTED = np.array([[0.0, 0.3, 2.0, -9.0], [-1.5, 0.0, 0.1, 20.0], [0.1, 0.9, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
@@ -108,3 +109,18 @@ def test_what_is_no_grid_is_no_volume(tmp_path: Path, mark: Mark, draw: Callable
         nifti_volume([draw(Form("nifti", "uint8", 1, 4, 4))], mark)
     with pytest.raises(ValueError, match="one form"):
         nifti_volume([images[0], replace(images[1], form=replace(images[1].form, height=9))], mark)
+
+
+@pytest.mark.parametrize("kinds", [[("int16", 0.05), ("int16", 0.25)], [("int8", 1.0), ("int16", 1.0)]])
+def test_files_of_other_numbers_clip_nothing(kinds: list[tuple[str, float]], tmp_path: Path, mark: Mark) -> None:
+    """What all files hold is written, not what fits into the numbers of the first."""
+    arrays = [np.full((16, 16, 1), 120, dtype=kinds[0][0]), np.full((16, 16, 1), 30_000, dtype=kinds[1][0])]
+    files = [
+        stored(tmp_path / f"{i}.nii", array, slope=slope)
+        for i, (array, (_, slope)) in enumerate(zip(arrays, kinds, strict=True))
+    ]
+    images = [nifti.read(path) for path in files]
+    form = codecs.output_form(shared(image.form for image in images))
+    for image in images:
+        (tmp_path / "out.nii.gz").write_bytes(codecs.encode(Image(image.pixels, form), mark))
+        np.testing.assert_allclose(nifti.read(tmp_path / "out.nii.gz").pixels, image.pixels)
