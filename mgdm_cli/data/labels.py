@@ -160,6 +160,12 @@ def _rows(reader: csv.DictReader[str], name: str) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     wrong: list[str] = []
     for line in reader:
+        surplus = [cell for cell in line.pop(None, None) or () if cell.strip()]
+        if not surplus and not any((cell or "").strip() for cell in line.values()):
+            continue  # spreadsheets leave lines of mere separators
+        if surplus:
+            wrong.append(f"line {reader.line_num}: has more cells than the header (quote what holds the separator)")
+            continue
         path = _inside(line[path_column] or "")
         if path is None or path in rows:
             wrong.append(

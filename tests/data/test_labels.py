@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
-from mgdm_cli.data.labels import check_classes, counts_in, folder_of, is_class_name, natural, patient_digest, split_of
+from mgdm_cli.data.labels import (
+    Row,
+    check_classes,
+    counts_in,
+    folder_of,
+    is_class_name,
+    natural,
+    patient_digest,
+    read_table,
+    split_of,
+)
 from mgdm_cli.errors import BadInput, UsageError
 
 SPOKEN = (
@@ -92,3 +103,8 @@ def test_counts_of_classes_whatever_their_names() -> None:
 def test_a_patient_is_a_digest() -> None:
     assert patient_digest("MRN-1 ") == patient_digest("MRN-1") != patient_digest("MRN-2")
     assert len(patient_digest("x")) == 16
+
+
+def test_lines_of_mere_separators_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text('path,label,\n1.png,"a, b",\n,,\n2.png,c,,\n,,,\n')
+    assert read_table(tmp_path / "table.csv") == {"1.png": Row("a, b", None, None), "2.png": Row("c", None, None)}
