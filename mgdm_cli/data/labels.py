@@ -21,6 +21,7 @@ LONGEST = 64  # characters of a class name, and of its folder
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FIRST = "=+-@"  # what a spreadsheet runs, or a command line takes for a flag
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+_STUDY = "study:"
 _PATH_COLUMNS = ("path", "file_name", "filename", "file", "image")
 
 
@@ -113,6 +114,21 @@ def split_of(path: str) -> tuple[str | None, str | None]:
 def patient_digest(identity: str) -> str:
     """What stands for a patient everywhere in mgdm: the identity itself is never kept, shown or written."""
     return hashlib.sha256(b"mgdm-patient|" + identity.strip().encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def study_digest(uid: str) -> str:
+    """What stands for a patient where only the study of an image is known: its images stay together."""
+    return _STUDY + patient_digest(uid)
+
+
+def is_patient(digest: str | None) -> bool:
+    """Whether a digest is that of a patient: not of a study, nor of nobody."""
+    return digest is not None and not is_study(digest)
+
+
+def is_study(digest: str | None) -> bool:
+    """Whether a digest is that of a study."""
+    return digest is not None and digest.startswith(_STUDY)
 
 
 def patient_pattern(regex: str | None) -> re.Pattern[str] | None:

@@ -17,7 +17,7 @@ from mgdm_cli.data.codecs.dicom_out import settled as settled_values
 from mgdm_cli.data.codecs.dicom_pixels import physical
 from mgdm_cli.data.codecs.dicom_skim import value
 from mgdm_cli.data.image import Form, Image, Mark
-from mgdm_cli.data.labels import patient_digest
+from mgdm_cli.data.labels import patient_digest, study_digest
 from mgdm_cli.errors import BadInput
 
 NAMES = ("dicom",)
@@ -35,8 +35,7 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     with guarded("the DICOM file"):
         head = header(path, ask.max_bytes)
         label = label_of(head.dataset, ask.label_tag)
-        identity = str(value(head.dataset, "PatientID") or "").strip()
-        patient = patient_digest(identity) if identity else None
+        patient = _patient(head.dataset)
         flags = _flags(head.dataset)
         forms = [form_of(head, frame, ask.voi) for frame in range(head.frames)]
         series = str(value(head.dataset, "SeriesInstanceUID") or "").strip()
@@ -92,6 +91,18 @@ def _remembered(path: Path, ask: Ask) -> tuple[Header, list[Form]] | None:
 def _state(path: Path, ask: Ask) -> tuple[Path, int, int, Ask]:
     stat = path.stat()
     return path, stat.st_mtime_ns, stat.st_size, ask
+
+
+def _patient(dataset: Any) -> str | None:
+    """The digest of the patient; without an identity that of the study, else of the series, whose slices belong together."""
+    for keyword, digest in (
+        ("PatientID", patient_digest),
+        ("StudyInstanceUID", study_digest),
+        ("SeriesInstanceUID", study_digest),
+    ):
+        if identity := str(value(dataset, keyword) or "").strip():
+            return digest(identity)
+    return None
 
 
 def _flags(dataset: Any) -> frozenset[str]:
