@@ -17,8 +17,10 @@ from mgdm_cli.data.image import Form
 from mgdm_cli.errors import BadInput, UsageError
 
 Floats = NDArray[np.float32]
+Affine = tuple[tuple[float, ...], ...]
 How = Literal["pad", "crop", "stretch"]
 HOWS: tuple[How, ...] = ("pad", "crop", "stretch")
+_DIGITS = 9  # of an affine in mm: far below a pixel, and the same after the next rounding
 
 
 def fit(pixels: Floats, size: tuple[int, int], how: str = "pad", *, upsample: bool = False) -> Floats:
@@ -69,6 +71,15 @@ def resized(form: Form, size: tuple[int, int], how: str = "pad") -> Form:
         step[1, 3] = (0.5 - top) * rows - 0.5
         affine = tuple(tuple(float(v) for v in row) for row in np.asarray(form.affine, dtype=np.float64) @ step)
     return replace(form, height=size[0], width=size[1], spacing_mm=spacing, affine=affine)
+
+
+def about_origin(axes: NDArray[np.float64], height: int, width: int) -> Affine:
+    """4x4 of a picture whose middle is the origin. `axes` (3,3) mm: a step along columns, rows, slices; it is rounded."""
+    axes = np.round(axes, _DIGITS)
+    middle = axes[:, 0] * (width - 1) / 2 + axes[:, 1] * (height - 1) / 2
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes, np.round(-middle, _DIGITS)
+    return tuple(tuple(float(value) + 0.0 for value in row) for row in matrix)
 
 
 def shared(forms: Iterable[Form]) -> Form:

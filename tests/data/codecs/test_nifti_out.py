@@ -72,12 +72,28 @@ def test_between_the_steps_is_rounded_and_beyond_the_type_clipped(tmp_path: Path
         codecs.encode(image, mark)
 
 
-@pytest.mark.parametrize("codes", [(1, 1), (0, 4), (2, 0), (1, 3)])
-def test_what_the_affine_refers_to_is_kept(codes: tuple[int, int], tmp_path: Path, mark: Mark) -> None:
+@pytest.mark.parametrize(
+    ("codes", "kept"),
+    [
+        ((1, 1), (1, 1)),
+        ((0, 4), (0, 4)),
+        ((2, 0), (2, 0)),
+        ((1, 3), (1, 3)),
+        ((3, 0), (3, 0)),
+        ((4, 1), (1, 1)),
+        ((0, 5), (0, 5)),
+    ],
+)
+def test_what_the_affine_refers_to_is_kept_but_no_place_in_a_scanner(
+    codes: tuple[int, int], kept: tuple[int, int], tmp_path: Path, mark: Mark
+) -> None:
     path = stored(tmp_path / "in.nii.gz", np.ones((6, 5, 1), dtype=np.uint8), codes=codes)
     back = rewritten(path, tmp_path / "out.nii.gz", mark)
-    assert (int(back.header["qform_code"]), int(back.header["sform_code"])) == codes
-    np.testing.assert_allclose(back.affine, nibabel.load(path).affine, atol=1e-5)
+    assert (int(back.header["qform_code"]), int(back.header["sform_code"])) == kept
+    given = nibabel.load(path).affine
+    np.testing.assert_allclose(back.affine[:3, :3], given[:3, :3], atol=1e-5)
+    place = given[:3, 3] if max(kept) > 2 else -given[:3, :3] @ [2.5, 2, 0]
+    np.testing.assert_allclose(back.affine[:3, 3], place, atol=1e-5)
     assert back.header.get_xyzt_units() == ("mm", "sec")
 
 
