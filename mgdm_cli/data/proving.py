@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,6 +58,14 @@ class Wish:
 
 def prove(path: Path, wish: Wish) -> Proof:
     """Looks at one file. BadInput says why it cannot be used."""
+    try:
+        return _proven(path, wish)
+    except OSError as fault:
+        why = os.strerror(fault.errno) if fault.errno is not None else "the system does not say why"
+        raise BadInput(f"cannot be read: {why}", "Look at its permissions and at the disk.") from fault
+
+
+def _proven(path: Path, wish: Wish) -> Proof:
     codec = sniff(path)
     if codec is None:
         if path.stat().st_size == 0:
