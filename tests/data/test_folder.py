@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,13 @@ def test_a_table_gives_label_patient_and_split(tmp_path: Path) -> None:
         ("x/2.png", "well", patient_digest("P2"), "test"),
         ("3.png", "ill", patient_digest("P1"), None),
     }
+
+
+def test_a_table_finds_names_as_macos_writes_them(tmp_path: Path) -> None:
+    root = made(tmp_path / "in", [unicodedata.normalize("NFD", "Größe.png"), "2.png"])
+    table = tmp_path / "t.csv"
+    table.write_text(unicodedata.normalize("NFC", "path,label\nGröße.png,groß\n2.png,klein\n"))
+    assert sorted(str(record.label) for record in folder.scan(root, labels=table).records) == ["groß", "klein"]
 
 
 def test_a_table_and_a_folder_that_differ(tmp_path: Path) -> None:
