@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mgdm_cli.data.folder import Scan, learnt
-from mgdm_cli.data.geometry import enlarges, shared
-from mgdm_cli.data.image import Form, Record
+from mgdm_cli.data.geometry import enlarges
+from mgdm_cli.data.image import Record
 from mgdm_cli.data.labels import is_study, natural
 from mgdm_cli.data.noting import several, some
 from mgdm_cli.data.pruning import name_of
@@ -56,7 +56,7 @@ def lacking(scan: Scan, size: tuple[int, int] | None, fit: str) -> list[str]:
     labelled = all(record.label is not None for record in records)
     checks: list[Callable[[], object]] = [
         partial(require_patients if labelled else require_labels, records),
-        partial(common_form, records),
+        partial(require_one_form, records),
         partial(common_size, records, size, fit),
     ]
     found = []
@@ -102,8 +102,8 @@ def require_patients(records: Sequence[Record]) -> None:
             )
 
 
-def common_form(records: Sequence[Record]) -> Form:
-    """The one way in which all images are stored: of PNG and JPEG files alike, for both are written as PNG. Raises BadInput."""
+def require_one_form(records: Sequence[Record]) -> None:
+    """One way in which all images are stored; PNG and JPEG files are alike, for both are written as PNG. Raises BadInput."""
     kinds: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
         codec = "png" if record.form.codec == "jpeg" else record.form.codec
@@ -117,7 +117,6 @@ def common_form(records: Sequence[Record]) -> Form:
             f"input: the images are stored in different ways: {table}",
             "Convert them to one form, or use --data on one kind.",
         )
-    return shared(record.form for record in records)
 
 
 def common_size(records: Sequence[Record], size: tuple[int, int] | None, fit: str) -> tuple[int, int]:

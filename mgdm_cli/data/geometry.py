@@ -6,6 +6,7 @@ linear, and only done when asked for. Pixel (r, c) covers [r, r+1) x [c, c+1): s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
@@ -82,16 +83,35 @@ def about_origin(axes: NDArray[np.float64], height: int, width: int) -> Affine:
     return tuple(tuple(float(value) + 0.0 for value in row) for row in matrix)
 
 
-def shared(forms: Iterable[Form]) -> Form:
-    """The first of `forms`, without the terms that others contradict: they vary with the class, or as a class may.
+def shared(forms: Iterable[Form], size: tuple[int, int], how: str = "pad") -> Form:
+    """The first of `forms` after `fit`, without the terms that others contradict: they vary with the class, or as a class may.
 
     Terms are modality, body part, orientation, storage class, the numbers on disk with their slope, and of the affine its plane:
-    an image knows none of them.
+    an image knows none of them. The spacing is the median of all that have one.
     """
-    first, *others = forms
+    first, *others = forms = list(forms)
     said = _terms(first)
     wrong: dict[str, Any] = {name: None for form in others for name, term in _terms(form).items() if term != said[name]}
-    return replace(first, **wrong)
+    measured = Counter(replace(form, affine=None) for form in forms if form.spacing_mm is not None)
+    spacings = [resized(form, size, how).spacing_mm for form in measured]
+    form = resized(replace(first, **wrong), size, how)
+    if not spacings:
+        return form
+    rows, columns = np.median(np.repeat(np.array(spacings), list(measured.values()), axis=0), axis=0).tolist()
+    return _spaced(form, (rows, columns))
+
+
+def _spaced(form: Form, spacing_mm: tuple[float, float]) -> Form:
+    """The form with another pixel spacing, its middle where it was."""
+    old, affine = form.spacing_mm, form.affine
+    if affine is not None and old is not None and spacing_mm != old:
+        matrix = np.asarray(affine, dtype=np.float64)
+        middle = np.array([(form.width - 1) / 2, (form.height - 1) / 2, 0.0, 1.0])
+        there = matrix @ middle
+        matrix = matrix * [spacing_mm[1] / old[1], spacing_mm[0] / old[0], 1.0, 1.0]
+        matrix[:, 3] += there - matrix @ middle
+        affine = tuple(tuple(float(value) for value in row) for row in matrix)
+    return replace(form, spacing_mm=spacing_mm, affine=affine)
 
 
 def _terms(form: Form) -> dict[str, object]:

@@ -15,6 +15,7 @@ _NAMES = {"png": (".png",), "jpeg": (".jpg", ".jpeg", ".jpe"), "tiff": (".tif", 
 _KIND = {suffix: kind for kind, suffixes in _NAMES.items() for suffix in suffixes}
 _KIND |= {".dcm": "dicom", ".nii": "nifti", ".npz": "npz"}
 SHOWN = 5  # of a list in one note
+SAME_LENGTH = 1.02  # lengths that differ by less are no other scale
 UNKNOWN_PATIENTS = "patients are not known for every image: each such file, or DICOM study, counts as a patient, leakage cannot be excluded"
 
 
@@ -75,7 +76,12 @@ def _mixed(records: Sequence[Record]) -> list[str]:
     sizes = Counter(f"{r.form.height}x{r.form.width}" for r in records)
     kinds = Counter(f"{r.form.dtype} with {r.form.channels} channel{'s' * (r.form.channels > 1)}" for r in records)
     found = [f"images differ in size ({_table(sizes)}): give --size"] if len(sizes) > 1 else []
-    return found + ([f"images differ in depth or channels ({_table(kinds)})"] if len(kinds) > 1 else [])
+    found += [f"images differ in depth or channels ({_table(kinds)})"] if len(kinds) > 1 else []
+    sides = [max(f.height * f.spacing_mm[0], f.width * f.spacing_mm[1]) for r in records if (f := r.form).spacing_mm]
+    if sides and max(sides) > SAME_LENGTH * min(sides):
+        ends = f"{min(sides):.3g} to {max(sides):.3g} mm"
+        found.append(f"the longer sides of the images are {ends}: made images say the median pixel spacing")
+    return found
 
 
 def _compressed(records: Sequence[Record]) -> list[str]:

@@ -249,6 +249,15 @@ def test_without_a_patient_the_slices_of_a_study_stay_together(tmp_path: Path) -
     assert "a study counts as one" in fault.value.hint
 
 
+def test_images_of_other_scales_are_told(tmp_path: Path) -> None:
+    for name, spacing in (("1", 0.5), ("2", 0.505), ("3", 0.75)):
+        hostile.dicom(tmp_path / f"a/{name}.dcm", PixelSpacing=[spacing, spacing])
+    told = "the longer sides of the images are 32 to 48 mm: made images say the median pixel spacing"
+    assert told in folder.scan(tmp_path).notes
+    (tmp_path / "a/3.dcm").unlink()
+    assert not any("longer sides" in note for note in folder.scan(tmp_path).notes)
+
+
 def test_a_study_in_two_splits_is_refused(tmp_path: Path) -> None:
     for side in ("train", "test"):
         hostile.dicom(tmp_path / side / f"a/{side}.dcm", without=("PatientID",), StudyInstanceUID="1.2.3")
