@@ -153,13 +153,14 @@ def test_damaged_lossless_jpegs_are_told() -> None:
 # What the numbers mean
 
 
-def test_padding_is_the_darkest_value_that_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("vr", ["SS", "US"])
+def test_padding_is_the_darkest_value_that_was_measured(vr: str, tmp_path: Path) -> None:
     array = smooth("int16") // 16
     array[0] = -2000
     tags: dict[str, Any] = {"PixelRepresentation": 1, "PixelData": array.tobytes(), "RescaleSlope": 1}
     tags["RescaleIntercept"] = -1024
     made = pydicom.dcmread(small(tmp_path / "1.dcm", **tags))
-    made.add_new(0x00280120, "SS", -2000)
+    made.add_new(0x00280120, vr, -2000 if vr == "SS" else -2000 + 65536)
     made.save_as(tmp_path / "1.dcm")
     expected = np.where(array == -2000, array[array != -2000].min(), array) - 1024
     assert (array == -2000).sum() >= 64
