@@ -184,8 +184,7 @@ def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tu
         return None
     along, down = [float(v) for v in cosines[:3]], [float(v) for v in cosines[3:]]
     normal = [along[i - 2] * down[i - 1] - along[i - 1] * down[i - 2] for i in range(3)]
-    thickness = float(value(dataset, "SpacingBetweenSlices") or value(dataset, "SliceThickness") or 1.0)
-    thickness = thickness if thickness > 0 else 1.0
+    thickness = _thickness(dataset, frame)
     volume = sum(n * n for n in normal) * spacing[0] * spacing[1] * thickness  # the determinant
     rows = []
     for i, sign in enumerate((-1.0, -1.0, 1.0)):
@@ -194,3 +193,13 @@ def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tu
     if not all(math.isfinite(v) for row in rows for v in row) or not volume > 1e-12:
         return None
     return (*rows, (0.0, 0.0, 0.0, 1.0))
+
+
+def _thickness(dataset: Any, frame: int) -> float:
+    """mm from slice to slice, 1 where nothing says it; the sign of the spacing (PS3.3 C.8.22.7.1) tells the order alone."""
+    for source in (functional(dataset, frame, "PixelMeasuresSequence"), dataset):
+        for name in ("SpacingBetweenSlices", "SliceThickness"):
+            said = value(source, name) if source is not None else None
+            if isinstance(said, (int, float)) and 0 < abs(said) < 1e3:
+                return abs(float(said))
+    return 1.0

@@ -167,6 +167,35 @@ def test_geometry_is_that_of_the_patient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tags", "shared", "thickness"),
+    [
+        ({"SliceThickness": 3, "SpacingBetweenSlices": 4}, {}, 4),
+        ({"SliceThickness": 3, "SpacingBetweenSlices": -4}, {}, 4),
+        ({"SliceThickness": 3, "SpacingBetweenSlices": 0}, {}, 3),
+        ({}, {"SliceThickness": 2.5}, 2.5),
+        ({"SliceThickness": 3}, {"SliceThickness": 2.5, "SpacingBetweenSlices": 5}, 5),
+        ({}, {}, 1),
+    ],
+)
+def test_how_far_slices_lie_apart(
+    tags: dict[str, Any], shared: dict[str, Any], thickness: float, tmp_path: Path
+) -> None:
+    """In the header, or in the functional groups of an enhanced object."""
+    from pydicom.dataset import Dataset
+
+    place: dict[str, Any] = {"ImagePositionPatient": [10, 20, 30], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    made = dataset(drawn("int16", (4, 6)), PixelSpacing=[0.5, 0.25], **place, **tags)
+    measures, groups = Dataset(), Dataset()
+    measures.PixelSpacing = [0.5, 0.25]
+    for name, number in shared.items():
+        setattr(measures, name, number)
+    groups.PixelMeasuresSequence = [measures]
+    made.SharedFunctionalGroupsSequence = [groups]
+    affine = np.array(dicom.parts(written(tmp_path, made))[0].form.affine)
+    assert np.linalg.norm(affine[:3, 2]) == thickness
+
+
+@pytest.mark.parametrize(
     ("tags", "why"),
     [
         ({"Rows": 65535, "Columns": 65535}, r"header says 65535x65535 .*holds 176 bytes"),
