@@ -61,6 +61,7 @@ def header(path: Path, limit: int = MAX_BYTES) -> Header:
         raise BadInput(f"header says {frames} frames; the limit is {MAX_FRAMES}")
     head = Header(dataset, found.syntax, rows, columns, samples, frames, place, PIXELS[place.tag])
     _check_length(head)
+    _check_low_end(head)
     check_size(rows, columns, samples)
     return head
 
@@ -118,6 +119,16 @@ def _check_length(head: Header) -> None:
         raise BadInput(f"header says {head.rows}x{head.columns} ({needed} bytes), its pixel data holds {length} bytes")
     if room < needed:
         raise BadInput(f"is cut short: {max(room, 0)} of {needed} pixel bytes")
+
+
+def _check_low_end(head: Header) -> None:
+    """Values that fill the upper bits of their words, which PS3.5 8.1.1 retired, would be read as others; a JPEG has no such bits."""
+    high, stored = (value(head.dataset, name) for name in ("HighBit", "BitsStored"))
+    words = head.pixels == "whole" and PACKED.get(head.syntax, "RLE") == "RLE"
+    if words and isinstance(high, int) and isinstance(stored, int) and high >= stored:
+        raise BadInput(
+            "its values are not stored in the low bits", "Export it again, or convert it with another program."
+        )
 
 
 def _dtype(head: Header, frame: int) -> str:

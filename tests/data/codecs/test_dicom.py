@@ -202,6 +202,7 @@ def test_how_far_slices_lie_apart(
         ({"Rows": 500}, "header says 500x8"),
         ({"Rows": 0}, "no image size"),
         ({"BitsAllocated": 12}, "12 bits"),
+        ({"BitsStored": 12, "HighBit": 15}, "not stored in the low bits"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale"),
     ],
 )
