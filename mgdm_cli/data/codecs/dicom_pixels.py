@@ -32,6 +32,9 @@ def physical(head: Header, path: Path, frame: int, voi: bool = False) -> Array:
     if voi:
         grey = windowed(_rescaled(head, array, dataset, frame), dataset, frame)
         return 255 - grey if dark_is_high else grey
+    if dark_is_high and value(dataset, "ModalityLUTSequence"):  # its input are the values as they are stored
+        found = _rescaled(head, array, dataset, frame)
+        return np.iinfo(found.dtype).max - found
     return _rescaled(head, _inverted(array, dataset) if dark_is_high else array, dataset, frame)
 
 

@@ -114,6 +114,21 @@ def test_monochrome1_is_the_inverted_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(written(tmp_path, dataset(signed, **tags))), -1 - signed.astype(int))
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_monochrome1_is_looked_up_before_it_is_inverted(bits: int, tmp_path: Path) -> None:
+    """A modality table takes the values as they are stored (PS3.3 C.11.1)."""
+    from pydicom.dataset import Dataset
+
+    stored = np.random.default_rng(0).integers(0, 256, (9, 6)).astype(np.uint16)
+    table = np.rint(np.linspace(0, 1, 256) ** 2 * ((1 << bits) - 1)).astype(np.uint16)
+    item = Dataset()
+    item.add_new(0x00283002, "US", [256, 0, bits])
+    item.add_new(0x00283006, "US", table.tolist())
+    made = dataset(stored, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11)
+    made.ModalityLUTSequence = [item]
+    np.testing.assert_array_equal(read(written(tmp_path, made)), (1 << bits) - 1 - table[stored].astype(int))
+
+
 @pytest.mark.parametrize(
     ("slope", "intercept", "dtype"), [(1, -1024, "int16"), (2, 0, "uint16"), (0.25, 3.5, "float32"), (1, 7, "uint16")]
 )
