@@ -41,6 +41,7 @@ _START = 132  # preamble and "DICM", PS3.10 7.1
 _FIRST_READ = 16_384  # bytes: most headers are shorter
 _TAIL = 4096  # bytes at the end of a file, where the end mark of compressed pixel data is looked for first
 _MAX_HEADER = 1 << 26  # bytes: a longer one is left to pydicom
+_MAX_META_BYTES = 1 << 20
 _MAX_META = 64  # elements of group 0002; the standard knows 17
 
 
@@ -59,7 +60,14 @@ def opened(path: Path, limit: int = MAX_BYTES) -> Opened:
         data = _read(file, _FIRST_READ)
         if not data.startswith(PREAMBLES):
             raise BadInput("starts with a program header or unknown bytes before its DICM mark; refused")
-        syntax, behind = _syntax(data)
+        try:
+            syntax, behind = _syntax(data)
+        except Short:
+            data += _read(file, _MAX_META_BYTES - len(data))
+            try:
+                syntax, behind = _syntax(data)
+            except Short as fault:
+                raise BadInput("is cut short: it ends inside its file header") from fault
         if syntax == DEFLATED:
             file.seek(behind)
             return _inflated(file.readall(), limit)
@@ -146,13 +154,13 @@ def with_pixels(dataset: Any, place: Place, path: Path) -> Any:
 
 
 def _syntax(data: bytes) -> tuple[str, int]:
-    """(transfer syntax, offset behind the file meta information), read without unpacking anything (PS3.10 7.1)."""
+    """(transfer syntax, offset behind the file meta information), read without unpacking anything (PS3.10 7.1); Short."""
     values: dict[int, bytes] = {}
     at = _START
     for _ in range(_MAX_META):
         head = data[at : at + 12]
         if len(head) < 8:
-            raise BadInput("is cut short: it ends inside its file header")
+            raise Short
         group, element, kind, length = struct.unpack_from("<HH2sH", head)
         if group != 2:
             break
@@ -161,7 +169,7 @@ def _syntax(data: bytes) -> tuple[str, int]:
             raise BadInput("is damaged: its file header holds an element of no known kind")
         if kind in LONG:
             if len(head) < 12:
-                raise BadInput("is cut short: it ends inside its file header")
+                raise Short
             skip, (length,) = 12, struct.unpack_from("<I", head, 8)
         if length <= 64:
             values[element] = data[at + skip : at + skip + length]

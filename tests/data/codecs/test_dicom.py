@@ -238,6 +238,19 @@ def test_no_pixels_no_size_no_syntax(tmp_path: Path) -> None:
         dicom.parts(path)
 
 
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, DEFLATED])
+def test_a_long_file_header_is_read(syntax: str, tmp_path: Path) -> None:
+    array = drawn("int16")
+    made = dataset(array, syntax)
+    made.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    made.file_meta.PrivateInformation = b"x" * 40_000
+    path = written(tmp_path, made)
+    np.testing.assert_array_equal(read(path), array)
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(BadInput, match="ends inside its file header"):
+        dicom.parts(path)
+
+
 @pytest.mark.parametrize("start", [b"MZ\x90", b"\x7fELF", b"#!/bin/sh\n", b"\xfe\xed\xfa\xcf"])
 def test_a_program_in_the_preamble_is_refused(start: bytes, tmp_path: Path) -> None:
     path = written(tmp_path, dataset(drawn("uint8")))
