@@ -70,19 +70,10 @@ def _proven(path: Path, wish: Wish) -> Proof:
     if codec is None:
         if path.stat().st_size == 0:
             raise BadInput("is empty")
-        raise BadInput("is not a PNG, JPEG, TIFF, DICOM, NIfTI or npz file" + _headless(path))
+        raise BadInput("is not a PNG, JPEG, TIFF, DICOM, NIfTI or npz file")
     parts = _chosen(codec, codec.parts(path, wish.ask), wish.ask.frames)
     sights = tuple(_sight(codec, path, part, wish.ask) for part in parts) if wish.decode else None
     return Proof(tuple(parts), "" if all(part.sha256 for part in parts) else _sha256(path), sights)
-
-
-def _headless(path: Path) -> str:
-    """A word where a file of no known kind begins like the elements of a DICOM data set."""
-    with path.open("rb") as file:
-        head = file.read(6)
-    if head[:2] not in (b"\x02\x00", b"\x08\x00") or not head[4:6].isalpha():
-        return ""
-    return ", but may be DICOM without its file header: write it anew with one (dcmconv +F of DCMTK does)"
 
 
 def _chosen(codec: Codec, parts: list[Part], frames: str | None) -> list[Part]:

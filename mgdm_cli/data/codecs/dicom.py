@@ -10,6 +10,7 @@ from typing import Any
 
 from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
+from mgdm_cli.data.codecs.dicom_file import is_dicom
 from mgdm_cli.data.codecs.dicom_head import Header, form_of, header
 from mgdm_cli.data.codecs.dicom_label import label_of
 from mgdm_cli.data.codecs.dicom_out import dicom_file
@@ -26,8 +27,8 @@ SCREENSHOTS = frozenset(["SCREEN SAVE", "SCREENSHOT", "SCREEN CAPTURE"])  # in I
 
 
 def claims(head: bytes, path: Path) -> bool:
-    """By the DICM mark behind the preamble."""
-    return head[128:132] == b"DICM"
+    """By the DICM mark behind the preamble, or by the first element of a file that lacks both."""
+    return is_dicom(head)
 
 
 def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
