@@ -109,8 +109,10 @@ def _classes(scan: Scan) -> dict[str, dict[str, int]]:
 
 
 def _patients(records: tuple[Record, ...], shared: int) -> dict[str, Any]:
-    known = {record.patient for record in records if record.patient is not None}
-    missing = sum(record.patient is None for record in records)
+    from mgdm_cli.data.labels import is_patient
+
+    known = {record.patient for record in records if is_patient(record.patient)}
+    missing = sum(not is_patient(record.patient) for record in records)
     return {
         "known": missing == 0 and bool(records),
         "count": len(known),

@@ -163,12 +163,12 @@ def _image(root: Path, entry: Entry) -> Iterator[Problem]:
 
 
 def _strangers(root: Path, entries: Sequence[Entry]) -> Iterator[Problem]:
-    """Files below images/ that no row names."""
+    """Files below images/ that no row names; hidden ones are a file manager's."""
     known = {entry.path for entry in entries} | {METADATA}
     known |= {name for entry in entries if (name := sidecar_path(entry.path)) is not None}
     for path in sorted((root / "images").rglob("*")):
         name = path.relative_to(root).as_posix()
-        if name not in known and not path.is_dir():
+        if name not in known and "/." not in name and not path.is_dir():
             yield Problem(name, "is not in manifest.jsonl")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mgdm_cli.data.folder import Scan, learnt
-from mgdm_cli.data.geometry import enlarges, shared
-from mgdm_cli.data.image import Form, Record
-from mgdm_cli.data.labels import natural
+from mgdm_cli.data.geometry import enlarges
+from mgdm_cli.data.image import Record
+from mgdm_cli.data.labels import is_study, natural
 from mgdm_cli.data.noting import several, some
 from mgdm_cli.data.pruning import name_of
 from mgdm_cli.data.splits import patient_key
@@ -38,7 +38,7 @@ def unfit(scan: Scan) -> list[str]:
 def _both(patient: str, first: dict[str, Record]) -> str:
     """A patient is known by a digest alone, so a file of each side says who it is."""
     where = " and ".join(f"{split} ({name_of(first[split])})" for split in sorted(first))
-    return f"patient {patient} is in {where}"
+    return f"{patient if is_study(patient) else f'patient {patient}'} is in {where}"
 
 
 def refuse_unfit(scan: Scan) -> None:
@@ -56,7 +56,7 @@ def lacking(scan: Scan, size: tuple[int, int] | None, fit: str) -> list[str]:
     labelled = all(record.label is not None for record in records)
     checks: list[Callable[[], object]] = [
         partial(require_patients if labelled else require_labels, records),
-        partial(common_form, records),
+        partial(require_one_form, records),
         partial(common_size, records, size, fit),
     ]
     found = []
@@ -92,17 +92,18 @@ def require_patients(records: Sequence[Record]) -> None:
         deeper = all(record.path.startswith(only + "/") for record in records) and len(below) > 1
         hint = f" If its folders {some(below)} are the classes, give that folder to --data." if deeper else ""
         raise BadInput(f"input: all images are of one class, {only}", "Classes are balanced: give two or more." + hint)
+    studies = " Without PatientID a study counts as one; --patient-regex '(.+)' takes each file for a patient."
     for name, own in patients.items():
         if len(own) < 2:
             raise BadInput(
                 f"input: class {name}: has one patient to learn from, or one image",
                 "Guide and judge share no patient: give images of two or more, leave the class out, or correct "
-                "--patient-regex.",
+                "--patient-regex." + studies * any(is_study(record.patient) for record in records),
             )
 
 
-def common_form(records: Sequence[Record]) -> Form:
-    """The one way in which all images are stored: of PNG and JPEG files alike, for both are written as PNG. Raises BadInput."""
+def require_one_form(records: Sequence[Record]) -> None:
+    """One way in which all images are stored; PNG and JPEG files are alike, for both are written as PNG. Raises BadInput."""
     kinds: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
         codec = "png" if record.form.codec == "jpeg" else record.form.codec
@@ -116,7 +117,6 @@ def common_form(records: Sequence[Record]) -> Form:
             f"input: the images are stored in different ways: {table}",
             "Convert them to one form, or use --data on one kind.",
         )
-    return shared(record.form for record in records)
 
 
 def common_size(records: Sequence[Record], size: tuple[int, int] | None, fit: str) -> tuple[int, int]:

@@ -7,9 +7,8 @@ have made are looked at by `workers`; without them, in this process.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mgdm_cli.data import walking
@@ -19,6 +18,8 @@ from mgdm_cli.data.image import Image, Record
 from mgdm_cli.data.labels import (
     Row,
     check_classes,
+    composed,
+    matched,
     natural,
     patient_digest,
     patient_in,
@@ -115,7 +116,9 @@ def scan(
     settings = _settings(ask, labels, patient_regex, allow_synthetic, allow_burned_in)
     base, files, refused, notes = _files(root, labels)
     if settings.table is not None and labels is not None:
-        require_found(labels.name, list(settings.table), files)
+        table = matched(settings.table, files)
+        require_found(labels.name, list(table), files)
+        settings = replace(settings, table=table)
     if require_match:
         _require_match(settings.pattern, files)
     records: list[Record] = []
@@ -261,7 +264,7 @@ def _record(path: str, part: Part, row: Row | None, settings: _Settings, sha256:
         label, split = row.label, row.split or split
         patient = patient_digest(row.patient) if row.patient else patient
     if label is not None:
-        label = unicodedata.normalize("NFC", label)  # macOS writes an umlaut of a folder name as two characters
+        label = composed(label)
     return Record(path, label, patient, split, part.form, part.sha256 or sha256, part.index)
 
 

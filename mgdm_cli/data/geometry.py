@@ -6,6 +6,7 @@ linear, and only done when asked for. Pixel (r, c) covers [r, r+1) x [c, c+1): s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
@@ -17,8 +18,10 @@ from mgdm_cli.data.image import Form
 from mgdm_cli.errors import BadInput, UsageError
 
 Floats = NDArray[np.float32]
+Affine = tuple[tuple[float, ...], ...]
 How = Literal["pad", "crop", "stretch"]
 HOWS: tuple[How, ...] = ("pad", "crop", "stretch")
+_DIGITS = 9  # of an affine in mm: far below a pixel, and the same after the next rounding
 
 
 def fit(pixels: Floats, size: tuple[int, int], how: str = "pad", *, upsample: bool = False) -> Floats:
@@ -71,15 +74,44 @@ def resized(form: Form, size: tuple[int, int], how: str = "pad") -> Form:
     return replace(form, height=size[0], width=size[1], spacing_mm=spacing, affine=affine)
 
 
-def shared(forms: Iterable[Form]) -> Form:
-    """The first of `forms`, without the terms that others contradict: they vary with the class, or as a class may.
+def about_origin(axes: NDArray[np.float64], height: int, width: int) -> Affine:
+    """4x4 of a picture whose middle is the origin. `axes` (3,3) mm: a step along columns, rows, slices; it is rounded."""
+    axes = np.round(axes, _DIGITS)
+    middle = axes[:, 0] * (width - 1) / 2 + axes[:, 1] * (height - 1) / 2
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes, np.round(-middle, _DIGITS)
+    return tuple(tuple(float(value) + 0.0 for value in row) for row in matrix)
 
-    Terms are modality, body part, orientation, storage class, and of the affine its plane: an image knows none of them.
+
+def shared(forms: Iterable[Form], size: tuple[int, int], how: str = "pad") -> Form:
+    """The first of `forms` after `fit`, without the terms that others contradict: they vary with the class, or as a class may.
+
+    Terms are modality, body part, orientation, storage class, the numbers on disk with their slope, and of the affine its plane:
+    an image knows none of them. The spacing is the median of all that have one.
     """
-    first, *others = forms
+    first, *others = forms = list(forms)
     said = _terms(first)
     wrong: dict[str, Any] = {name: None for form in others for name, term in _terms(form).items() if term != said[name]}
-    return replace(first, **wrong)
+    measured = Counter(replace(form, affine=None) for form in forms if form.spacing_mm is not None)
+    spacings = [resized(form, size, how).spacing_mm for form in measured]
+    form = resized(replace(first, **wrong), size, how)
+    if not spacings:
+        return form
+    rows, columns = np.median(np.repeat(np.array(spacings), list(measured.values()), axis=0), axis=0).tolist()
+    return _spaced(form, (rows, columns))
+
+
+def _spaced(form: Form, spacing_mm: tuple[float, float]) -> Form:
+    """The form with another pixel spacing, its middle where it was."""
+    old, affine = form.spacing_mm, form.affine
+    if affine is not None and old is not None and spacing_mm != old:
+        matrix = np.asarray(affine, dtype=np.float64)
+        middle = np.array([(form.width - 1) / 2, (form.height - 1) / 2, 0.0, 1.0])
+        there = matrix @ middle
+        matrix = matrix * [spacing_mm[1] / old[1], spacing_mm[0] / old[0], 1.0, 1.0]
+        matrix[:, 3] += there - matrix @ middle
+        affine = tuple(tuple(float(value) for value in row) for row in matrix)
+    return replace(form, spacing_mm=spacing_mm, affine=affine)
 
 
 def _terms(form: Form) -> dict[str, object]:
@@ -92,6 +124,7 @@ def _terms(form: Form) -> dict[str, object]:
         "body_part": form.body_part,
         "orientation": form.orientation,
         "storage": form.storage,
+        "stored": form.stored,  # the range of one file's numbers would clip what others hold
         "affine": plane,
     }
 

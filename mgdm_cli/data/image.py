@@ -43,7 +43,7 @@ class Record:
 
     path: str
     label: str | None
-    patient: str | None
+    patient: str | None  # a digest (`labels.patient_digest`), or that of a study where only this is known
     split: str | None  # "train", "val", "test", or None where the folder has no splits (then it is learnt from)
     form: Form
     sha256: str  # of the file's bytes; of an npz row, of its pixel bytes

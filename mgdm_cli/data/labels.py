@@ -6,7 +6,8 @@ import csv
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,7 @@ LONGEST = 64  # characters of a class name, and of its folder
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FIRST = "=+-@"  # what a spreadsheet runs, or a command line takes for a flag
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+_STUDY = "study:"
 _PATH_COLUMNS = ("path", "file_name", "filename", "file", "image")
 
 
@@ -92,7 +94,7 @@ def check_classes(names: Iterable[str]) -> None:
 
 def counts_in(balance: str) -> Iterator[tuple[str, str]]:
     """(class, count) of each part of "a=500,b=20". A name may hold = and , itself: a part ends with the first =count."""
-    rest = unicodedata.normalize("NFC", balance).strip()
+    rest = composed(balance).strip()
     while rest:
         found = re.match(r"\s*([^\s,].*?)\s*=\s*([0-9]+)\s*(?:,|$)", rest)
         if found is None:
@@ -100,6 +102,11 @@ def counts_in(balance: str) -> Iterator[tuple[str, str]]:
             raise UsageError(f"--balance {part!r}: not class=count", "Write it as class=500,other=20.")
         yield found[1], found[2]
         rest = rest[found.end() :]
+
+
+def composed(text: str) -> str:
+    """`text` with an umlaut as one character: macOS writes it into names of files and folders as two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def split_of(path: str) -> tuple[str | None, str | None]:
@@ -112,7 +119,24 @@ def split_of(path: str) -> tuple[str | None, str | None]:
 
 def patient_digest(identity: str) -> str:
     """What stands for a patient everywhere in mgdm: the identity itself is never kept, shown or written."""
-    return hashlib.sha256(b"mgdm-patient|" + identity.strip().encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(b"mgdm-patient|" + composed(identity.strip()).encode("utf-8", "surrogateescape")).hexdigest()[
+        :16
+    ]
+
+
+def study_digest(uid: str) -> str:
+    """What stands for a patient where only the study of an image is known: its images stay together."""
+    return _STUDY + patient_digest(uid)
+
+
+def is_patient(digest: str | None) -> bool:
+    """Whether a digest is that of a patient: not of a study, nor of nobody."""
+    return digest is not None and not is_study(digest)
+
+
+def is_study(digest: str | None) -> bool:
+    """Whether a digest is that of a study."""
+    return digest is not None and digest.startswith(_STUDY)
 
 
 def patient_pattern(regex: str | None) -> re.Pattern[str] | None:
@@ -160,6 +184,12 @@ def _rows(reader: csv.DictReader[str], name: str) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     wrong: list[str] = []
     for line in reader:
+        surplus = [cell for cell in line.pop(None, None) or () if cell.strip()]
+        if not surplus and not any((cell or "").strip() for cell in line.values()):
+            continue  # spreadsheets leave lines of mere separators
+        if surplus:
+            wrong.append(f"line {reader.line_num}: has more cells than the header (quote what holds the separator)")
+            continue
         path = _inside(line[path_column] or "")
         if path is None or path in rows:
             wrong.append(
@@ -182,6 +212,21 @@ def _rows(reader: csv.DictReader[str], name: str) -> dict[str, Row]:
             f"label table: {name}: " + "; ".join(wrong[:8]),
             f"{len(wrong)} line{'' if len(wrong) == 1 else 's'} to correct.",
         )
+    return rows
+
+
+def matched(table: Mapping[str, Row], files: Iterable[str]) -> dict[str, Row]:
+    """The table with the names that the files have, where these differ in how characters are composed.
+
+    What is there as it is written comes first; a name that two files could be meant by stays as it is, and so is not found."""
+    there = set(files)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for file in there - table.keys():
+        alike[composed(file)].append(file)
+    rows: dict[str, Row] = {}
+    for path, row in table.items():
+        meant = [] if path in there else alike.pop(composed(path), [])
+        rows[meant[0] if len(meant) == 1 else path] = row
     return rows
 
 

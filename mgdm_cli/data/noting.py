@@ -8,16 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from mgdm_cli.data.image import Record
-from mgdm_cli.data.labels import natural, patient_in
+from mgdm_cli.data.labels import is_patient, is_study, natural, patient_in
 from mgdm_cli.data.pruning import Conflict, Duplicate
 
 _NAMES = {"png": (".png",), "jpeg": (".jpg", ".jpeg", ".jpe"), "tiff": (".tif", ".tiff")}
 _KIND = {suffix: kind for kind, suffixes in _NAMES.items() for suffix in suffixes}
 _KIND |= {".dcm": "dicom", ".nii": "nifti", ".npz": "npz"}
 SHOWN = 5  # of a list in one note
-UNKNOWN_PATIENTS = (
-    "patients are not known for every image: each such file counts as a patient, leakage cannot be excluded"
-)
+SAME_LENGTH = 1.02  # lengths that differ by less are no other scale
+UNKNOWN_PATIENTS = "patients are not known for every image: each such file, or DICOM study, counts as a patient, leakage cannot be excluded"
 
 
 def notes(
@@ -46,8 +45,11 @@ def notes(
     if pattern is not None:
         missed = sum(patient_in(record.path, pattern) is None for record in records)
         found += [f"--patient-regex finds no patient in {several(missed, 'path')}"] if missed else []
-    if records and any(record.patient is None for record in records):
+    if not all(is_patient(record.patient) for record in records):
         found.append(UNKNOWN_PATIENTS)
+    by_study = sum(is_study(record.patient) for record in records)
+    if by_study:
+        found.append(f"{several(by_study, 'image')} without a patient in the header, told apart by study only")
     seen = {record.split for record in records}
     if None in seen and len(seen) > 1:
         found.append("some images lie outside the train, val and test folders: they are learnt from")
@@ -74,7 +76,12 @@ def _mixed(records: Sequence[Record]) -> list[str]:
     sizes = Counter(f"{r.form.height}x{r.form.width}" for r in records)
     kinds = Counter(f"{r.form.dtype} with {r.form.channels} channel{'s' * (r.form.channels > 1)}" for r in records)
     found = [f"images differ in size ({_table(sizes)}): give --size"] if len(sizes) > 1 else []
-    return found + ([f"images differ in depth or channels ({_table(kinds)})"] if len(kinds) > 1 else [])
+    found += [f"images differ in depth or channels ({_table(kinds)})"] if len(kinds) > 1 else []
+    sides = [max(f.height * f.spacing_mm[0], f.width * f.spacing_mm[1]) for r in records if (f := r.form).spacing_mm]
+    if sides and max(sides) > SAME_LENGTH * min(sides):
+        ends = f"{min(sides):.3g} to {max(sides):.3g} mm"
+        found.append(f"the longer sides of the images are {ends}: made images say the median pixel spacing")
+    return found
 
 
 def _compressed(records: Sequence[Record]) -> list[str]:

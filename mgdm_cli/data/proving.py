@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,23 +58,22 @@ class Wish:
 
 def prove(path: Path, wish: Wish) -> Proof:
     """Looks at one file. BadInput says why it cannot be used."""
+    try:
+        return _proven(path, wish)
+    except OSError as fault:
+        why = os.strerror(fault.errno) if fault.errno is not None else "the system does not say why"
+        raise BadInput(f"cannot be read: {why}", "Look at its permissions and at the disk.") from fault
+
+
+def _proven(path: Path, wish: Wish) -> Proof:
     codec = sniff(path)
     if codec is None:
         if path.stat().st_size == 0:
             raise BadInput("is empty")
-        raise BadInput("is not a PNG, JPEG, TIFF, DICOM, NIfTI or npz file" + _headless(path))
+        raise BadInput("is not a PNG, JPEG, TIFF, DICOM, NIfTI or npz file")
     parts = _chosen(codec, codec.parts(path, wish.ask), wish.ask.frames)
     sights = tuple(_sight(codec, path, part, wish.ask) for part in parts) if wish.decode else None
     return Proof(tuple(parts), "" if all(part.sha256 for part in parts) else _sha256(path), sights)
-
-
-def _headless(path: Path) -> str:
-    """A word where a file of no known kind begins like the elements of a DICOM data set."""
-    with path.open("rb") as file:
-        head = file.read(6)
-    if head[:2] not in (b"\x02\x00", b"\x08\x00") or not head[4:6].isalpha():
-        return ""
-    return ", but may be DICOM without its file header: write it anew with one (dcmconv +F of DCMTK does)"
 
 
 def _chosen(codec: Codec, parts: list[Part], frames: str | None) -> list[Part]:

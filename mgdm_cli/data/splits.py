@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mgdm_cli.data.image import Record
-from mgdm_cli.data.labels import natural
+from mgdm_cli.data.labels import is_patient, natural
 from mgdm_cli.errors import BadInput, UsageError
 
 MIN_HOLDOUT = 100  # images: what a copy threshold at 1 % needs (m >= 1/alpha - 1)
@@ -29,7 +29,7 @@ class Splits:
 
 
 def patient_key(record: Record) -> str:
-    """What must stay on one side of a split: the patient; where unknown, the file; of an npz, the row."""
+    """What must stay on one side of a split: the patient, or the study that stands for one; else the file; of an npz, the row."""
     if record.patient is not None:
         return f"patient:{record.patient}"
     return f"file:{record.path}#{record.part}" if record.form.codec == "npz" else f"file:{record.path}"
@@ -54,7 +54,7 @@ def split(records: Iterable[Record], *, holdout: float = 0.10, seed: int = 0) ->
         holdout=tuple(record for record in pool if patient_key(record) in aside),
         test=tuple(record for record in ordered if record.split == "test"),
         val=tuple(record for record in ordered if record.split == "val"),
-        patients_known=all(record.patient is not None for record in pool),
+        patients_known=all(is_patient(record.patient) for record in pool),
     )
 
 

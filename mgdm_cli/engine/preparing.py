@@ -11,9 +11,9 @@ import torch
 
 from mgdm_cli.data.codecs import output_form
 from mgdm_cli.data.files import sha256_hex
-from mgdm_cli.data.fitness import common_form, common_size, require_labels, require_patients
+from mgdm_cli.data.fitness import common_size, require_labels, require_one_form, require_patients
 from mgdm_cli.data.folder import Scan, read_pixels
-from mgdm_cli.data.geometry import How, fit, pad_to_multiple, resized
+from mgdm_cli.data.geometry import How, fit, pad_to_multiple, shared
 from mgdm_cli.data.image import Form, Image, Record
 from mgdm_cli.data.intensity import Intensity, fit_intensity
 from mgdm_cli.data.splits import Splits, fingerprint, split
@@ -84,11 +84,11 @@ def prepare(
     splits = split(scan.records, holdout=holdout, seed=seed)
     learnt = (*splits.train, *splits.holdout)
     require_labels(learnt)
-    form = common_form(learnt)
+    require_one_form(learnt)
     size = common_size(learnt, size, fit_how)
     require_patients(splits.train)
     intensity = fit_intensity(_decoded(scan, splits.train, tell), window)
-    frame = Frame(size, fit_how, intensity, output_form(resized(form, size, fit_how)))
+    frame = Frame(size, fit_how, intensity, output_form(shared((record.form for record in learnt), size, fit_how)))
     mark = f"{fingerprint((*splits.train, *splits.holdout))}|{size}|{fit_how}|{intensity.to_json()}|{seed}"
     if scan.ask.nan is not None or scan.ask.voi:
         mark += f"|{scan.ask.nan}|{scan.ask.voi}"

@@ -155,6 +155,11 @@ ROWS = [
     Row("image missing", table("path,label\na/good0.png,x\na/good1.png,y\ngone.png,x\n"), "gone.png: stands in the", 65, LABELS),
     Row("row that stands twice", table("path,label\na/good0.png,x\na/good0.png,y\n"), "good0.png stands twice. 1 line", 65, LABELS),
     Row("table that leaves", table("path,label\n../x.png,x\n"), "line 2: path leaves the folder", 65, LABELS),
+    Row(
+        "label with a comma",
+        table("path,label\na/good0.png,viral, mild\na/good1.png,viral, severe\n"),
+        "line 2: has more cells than the header (quote what holds the separator); line 3", 65, LABELS,
+    ),
     Row("table with an absolute path", table("path,label\n/etc/passwd,x\n"), "path leaves the folder", 65, LABELS),
     Row("label that climbs", table("path,label\na/good0.png,../x\na/good1.png,y\n"), "class names: '../x'", 65, LABELS),
     *(

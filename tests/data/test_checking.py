@@ -142,6 +142,7 @@ def test_missing_strange_and_linked_files_are_found(out: Path) -> None:
     two.symlink_to(out / "elsewhere.png")
     stranger = one.with_name("mine.png")
     stranger.write_bytes(b"x")
+    one.with_name(".DS_Store").write_bytes(b"left by a file manager")
     found = {Path(name).name: what for name, what in wrong(out).items()}
     assert found == {
         one.name: "is missing",

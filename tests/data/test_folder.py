@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ import numpy as np
 import pytest
 
 from mgdm_cli.data import codecs, folder
+from mgdm_cli.data.fitness import require_patients, unfit
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.data.labels import patient_digest
+from mgdm_cli.data.noting import UNKNOWN_PATIENTS
+from mgdm_cli.data.splits import patient_key, split
 from mgdm_cli.errors import BadInput, MissingInput, UsageError
+from tests.data import hostile
 
 
 def picture(path: Path, seed: int, size: int = 12, kind: str = "PNG") -> None:
@@ -180,6 +186,13 @@ def test_a_table_gives_label_patient_and_split(tmp_path: Path) -> None:
     }
 
 
+def test_a_table_finds_names_as_macos_writes_them(tmp_path: Path) -> None:
+    root = made(tmp_path / "in", [unicodedata.normalize("NFD", "Größe.png"), "2.png"])
+    table = tmp_path / "t.csv"
+    table.write_text(unicodedata.normalize("NFC", "path,label\nGröße.png,groß\n2.png,klein\n"))
+    assert sorted(str(record.label) for record in folder.scan(root, labels=table).records) == ["groß", "klein"]
+
+
 def test_a_table_and_a_folder_that_differ(tmp_path: Path) -> None:
     root = made(tmp_path / "in", ["1.png", "2.png"])
     table = tmp_path / "t.csv"
@@ -216,6 +229,39 @@ def test_patients_in_file_names(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"finds no patient in any path, such as a/P01_L\.png") as caught:
             folder.scan(root, patient_regex=nobody)
         assert caught.value.exit_code == 2
+
+
+def test_without_a_patient_the_slices_of_a_study_stay_together(tmp_path: Path) -> None:
+    """The study, or else the series, stands for the patient, who is not called known."""
+    for i in range(30):
+        tags: dict[str, Any] = {"StudyInstanceUID": f"1.2.{i // 10}"} if i < 20 else {"SeriesInstanceUID": "1.3.9"}
+        hostile.dicom(tmp_path / f"a/{i}.dcm", without=("PatientID",), InstanceNumber=i, **tags)
+    scan = folder.scan(tmp_path)
+    assert len({patient_key(record) for record in scan.records}) == 3
+    splits = split(scan.records)
+    assert {patient_key(r) for r in splits.train}.isdisjoint(patient_key(r) for r in splits.holdout)
+    assert not splits.patients_known
+    assert UNKNOWN_PATIENTS in scan.notes
+    assert "30 images without a patient in the header, told apart by study only" in scan.notes
+    one = [record for record in scan.records if record.patient == scan.records[0].patient]
+    with pytest.raises(BadInput, match="class a: has one patient") as fault:
+        require_patients([*one, replace(one[0], label="b")])
+    assert "a study counts as one" in fault.value.hint
+
+
+def test_images_of_other_scales_are_told(tmp_path: Path) -> None:
+    for name, spacing in (("1", 0.5), ("2", 0.505), ("3", 0.75)):
+        hostile.dicom(tmp_path / f"a/{name}.dcm", PixelSpacing=[spacing, spacing])
+    told = "the longer sides of the images are 32 to 48 mm: made images say the median pixel spacing"
+    assert told in folder.scan(tmp_path).notes
+    (tmp_path / "a/3.dcm").unlink()
+    assert not any("longer sides" in note for note in folder.scan(tmp_path).notes)
+
+
+def test_a_study_in_two_splits_is_refused(tmp_path: Path) -> None:
+    for side in ("train", "test"):
+        hostile.dicom(tmp_path / side / f"a/{side}.dcm", without=("PatientID",), StudyInstanceUID="1.2.3")
+    assert "is in test (test/a/test.dcm) and train" in unfit(folder.scan(tmp_path))[0]
 
 
 def test_frames_are_a_choice(tmp_path: Path) -> None:

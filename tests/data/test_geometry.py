@@ -132,8 +132,23 @@ def test_a_shared_form_says_only_what_all_say() -> None:
     moved = ((-0.5, 0.1, 0.0, 9.0), (0.1, 0.5, 0.0, 8.0), (0.0, 0.0, 2.0, 7.0), (0.0, 0.0, 0.0, 1.0))
     coronal = (axial[0], axial[2], axial[1], axial[3])
     first = Form("dicom", "uint16", 1, 8, 8, (0.5, 0.5), axial, "CT", "HEAD", None, "CT")
-    assert shared([first]) == first
-    assert shared([first, replace(first, spacing_mm=(1.0, 1.0), affine=moved)]) == first
-    assert shared([first, first, replace(first, body_part="KNEE")]) == replace(first, body_part=None)
+    assert shared([first], (8, 8)) == first
+    assert shared([first, replace(first, affine=moved)], (8, 8)) == first
+    assert shared([first, first, replace(first, body_part="KNEE")], (8, 8)) == replace(first, body_part=None)
     other = replace(first, affine=coronal, modality="MR", storage="MR", orientation=("L", "F"))
-    assert shared([first, other]) == replace(first, affine=None, modality=None, storage=None)
+    assert shared([first, other], (8, 8)) == replace(first, affine=None, modality=None, storage=None)
+
+
+def test_a_shared_form_has_the_median_spacing_of_what_was_fitted() -> None:
+    """Each form as it is after `fit`; the affine goes with the spacing, and its middle stays."""
+    affine = ((0.5, 0.0, 0.0, 1.0), (0.0, -0.5, 0.0, 2.0), (0.0, 0.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0))
+    first = Form("nifti", "int16", 1, 8, 8, (0.5, 0.5), affine)
+    coarse, large = replace(first, spacing_mm=(0.75, 1.0)), replace(first, height=16, width=16)
+    unknown = replace(first, spacing_mm=None)
+    found = shared([first, coarse, coarse, unknown], (8, 8))
+    assert found.spacing_mm == (0.75, 1.0)
+    matrix, before, middle = np.array(found.affine), np.array(affine), [3.5, 3.5, 0.0, 1.0]
+    np.testing.assert_allclose(matrix[:3, :3], [[1.0, 0.0, 0.0], [0.0, -0.75, 0.0], [0.0, 0.0, 2.0]])
+    np.testing.assert_allclose(matrix @ middle, before @ middle)
+    assert shared([first, large, large], (8, 8)).spacing_mm == (1.0, 1.0)
+    assert shared([unknown, unknown], (8, 8)).spacing_mm is None

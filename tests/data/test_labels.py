@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
+from pathlib import Path
 
 import pytest
 
-from mgdm_cli.data.labels import check_classes, counts_in, folder_of, is_class_name, natural, patient_digest, split_of
+from mgdm_cli.data.labels import (
+    Row,
+    check_classes,
+    counts_in,
+    folder_of,
+    is_class_name,
+    matched,
+    natural,
+    patient_digest,
+    read_table,
+    split_of,
+)
 from mgdm_cli.errors import BadInput, UsageError
 
 SPOKEN = (
@@ -92,3 +105,20 @@ def test_counts_of_classes_whatever_their_names() -> None:
 def test_a_patient_is_a_digest() -> None:
     assert patient_digest("MRN-1 ") == patient_digest("MRN-1") != patient_digest("MRN-2")
     assert len(patient_digest("x")) == 16
+
+
+def test_lines_of_mere_separators_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text('path,label,\n1.png,"a, b",\n,,\n2.png,c,,\n,,,\n')
+    assert read_table(tmp_path / "table.csv") == {"1.png": Row("a, b", None, None), "2.png": Row("c", None, None)}
+
+
+def test_umlauts_are_the_same_in_one_character_and_in_two() -> None:
+    one, two = unicodedata.normalize("NFC", "Größe.png"), unicodedata.normalize("NFD", "Größe.png")
+    first, second = Row("a", None, None), Row("b", None, None)
+    assert matched({one: first}, [two, "x.png"]) == {two: first}
+    assert matched({two: first}, [one]) == {one: first}
+    assert matched({one: first, two: second}, [one, two]) == {one: first, two: second}
+    assert matched({one: first, two: second}, [two]) == {one: first, two: second}, "one file has no two rows"
+    three = unicodedata.normalize("NFD", "ö") + "ö.png", "ö" + unicodedata.normalize("NFD", "ö.png")
+    assert matched({"öö.png": first}, three) == {"öö.png": first}, "which of them is not known"
+    assert patient_digest(one) == patient_digest(two)

@@ -114,6 +114,19 @@ def test_a_worker_says_what_this_process_would_say(tmp_path: Path) -> None:
     assert told == [(k + 1, len(files)) for k in range(len(files))]
 
 
+def test_what_the_system_cannot_read_is_one_bad_file(tmp_path: Path) -> None:
+    """Gone since the folder was listed, or no file at all: told with the reason, by a worker and without one."""
+    (tmp_path / "folder").mkdir()
+    files = [tmp_path / "gone.png", png(tmp_path / "1.png"), tmp_path / "folder", png(tmp_path / "2.png")]
+    found = proofs(files, Wish(decode=True), Limits())
+    for path, there, why in ((files[0], found[0], "No such file"), (files[2], found[2], "Is a directory")):
+        assert isinstance(there, BadInput)
+        assert there.message.startswith(f"cannot be read: {why}")
+        with pytest.raises(BadInput, match=f"cannot be read: {why}"):
+            prove(path, Wish())
+    assert [isinstance(one, Proof) for one in found] == [False, True, False, True]
+
+
 def test_a_senseless_question_ends_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="label-tag"):
         proofs([dicom(tmp_path / "1.dcm")], Wish(Ask(label_tag="PatientName")), Limits())

@@ -67,7 +67,7 @@ class Part:
     index: int | None
     form: Form
     label: str | None = None
-    patient: str | None = None  # already a digest: see `patient_digest`
+    patient: str | None = None  # already a digest: see `patient_digest`, `study_digest`
     split: str | None = None
     sha256: str | None = None  # where the part has bytes of its own
     flags: frozenset[str] = frozenset()  # "synthetic", "burned-in"

@@ -10,6 +10,7 @@ from typing import Any
 
 from mgdm_cli.data.codecs.base import NOTHING, Ask, Floats, Part, as_pixels, guarded
 from mgdm_cli.data.codecs.dicom_classes_out import written_form
+from mgdm_cli.data.codecs.dicom_file import is_dicom
 from mgdm_cli.data.codecs.dicom_head import Header, form_of, header
 from mgdm_cli.data.codecs.dicom_label import label_of
 from mgdm_cli.data.codecs.dicom_out import dicom_file
@@ -17,7 +18,7 @@ from mgdm_cli.data.codecs.dicom_out import settled as settled_values
 from mgdm_cli.data.codecs.dicom_pixels import physical
 from mgdm_cli.data.codecs.dicom_skim import value
 from mgdm_cli.data.image import Form, Image, Mark
-from mgdm_cli.data.labels import patient_digest
+from mgdm_cli.data.labels import patient_digest, study_digest
 from mgdm_cli.errors import BadInput
 
 NAMES = ("dicom",)
@@ -26,8 +27,8 @@ SCREENSHOTS = frozenset(["SCREEN SAVE", "SCREENSHOT", "SCREEN CAPTURE"])  # in I
 
 
 def claims(head: bytes, path: Path) -> bool:
-    """By the DICM mark behind the preamble."""
-    return head[128:132] == b"DICM"
+    """By the DICM mark behind the preamble, or by the first element of a file that lacks both."""
+    return is_dicom(head)
 
 
 def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
@@ -35,8 +36,7 @@ def parts(path: Path, ask: Ask = NOTHING) -> list[Part]:
     with guarded("the DICOM file"):
         head = header(path, ask.max_bytes)
         label = label_of(head.dataset, ask.label_tag)
-        identity = str(value(head.dataset, "PatientID") or "").strip()
-        patient = patient_digest(identity) if identity else None
+        patient = _patient(head.dataset)
         flags = _flags(head.dataset)
         forms = [form_of(head, frame, ask.voi) for frame in range(head.frames)]
         series = str(value(head.dataset, "SeriesInstanceUID") or "").strip()
@@ -92,6 +92,18 @@ def _remembered(path: Path, ask: Ask) -> tuple[Header, list[Form]] | None:
 def _state(path: Path, ask: Ask) -> tuple[Path, int, int, Ask]:
     stat = path.stat()
     return path, stat.st_mtime_ns, stat.st_size, ask
+
+
+def _patient(dataset: Any) -> str | None:
+    """The digest of the patient; without an identity that of the study, else of the series, whose slices belong together."""
+    for keyword, digest in (
+        ("PatientID", patient_digest),
+        ("StudyInstanceUID", study_digest),
+        ("SeriesInstanceUID", study_digest),
+    ):
+        if identity := str(value(dataset, keyword) or "").strip():
+            return digest(identity)
+    return None
 
 
 def _flags(dataset: Any) -> frozenset[str]:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgdm_cli.data.codecs.dicom_terms import PAIRED, REGIONS, STORAGE, UNPAIRED
+from mgdm_cli.data.geometry import about_origin
 from mgdm_cli.data.image import Form
 
 PLACED = ("CT", "MR")  # classes whose images lie in the patient
-_DIGITS = 9  # of an affine in mm: far below a pixel, and the same after the next rounding
 
 
 def storage_of(form: Form) -> str | None:
@@ -58,16 +58,13 @@ def centred(form: Form) -> tuple[tuple[float, ...], ...]:
     assert form.spacing_mm is not None
     given = np.asarray(form.affine, dtype=np.float64)[:3, :3]
     along, down = (given[:, i] / np.linalg.norm(given[:, i]) for i in (0, 1))
-    matrix = np.eye(4)
-    matrix[:3, 0], matrix[:3, 1] = along * form.spacing_mm[1], down * form.spacing_mm[0]
+    matrix = np.eye(3)
+    matrix[:, 0], matrix[:, 1] = along * form.spacing_mm[1], down * form.spacing_mm[0]
     # in LPS+ slices are counted along the cross product of row and column direction (PS3.3 C.7.6.2.1.1)
     flip = np.array([-1.0, -1.0, 1.0])
     normal = np.cross(along * flip, down * flip) * flip
-    matrix[:3, 2] = normal * np.linalg.norm(given[:, 2])
-    matrix[:3, :3] = np.round(matrix[:3, :3], _DIGITS)
-    middle = matrix[:3, 0] * (form.width - 1) / 2 + matrix[:3, 1] * (form.height - 1) / 2
-    matrix[:3, 3] = np.round(-middle, _DIGITS)
-    return tuple(tuple(float(value) + 0.0 for value in row) for row in matrix)
+    matrix[:, 2] = normal * np.linalg.norm(given[:, 2])
+    return about_origin(matrix, form.height, form.width)
 
 
 def classify(dataset: Any, form: Form, position: NDArray[np.float64] | None, frame_uid: str) -> None:

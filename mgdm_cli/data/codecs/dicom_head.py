@@ -61,6 +61,7 @@ def header(path: Path, limit: int = MAX_BYTES) -> Header:
         raise BadInput(f"header says {frames} frames; the limit is {MAX_FRAMES}")
     head = Header(dataset, found.syntax, rows, columns, samples, frames, place, PIXELS[place.tag])
     _check_length(head)
+    _check_low_end(head)
     check_size(rows, columns, samples)
     return head
 
@@ -118,6 +119,16 @@ def _check_length(head: Header) -> None:
         raise BadInput(f"header says {head.rows}x{head.columns} ({needed} bytes), its pixel data holds {length} bytes")
     if room < needed:
         raise BadInput(f"is cut short: {max(room, 0)} of {needed} pixel bytes")
+
+
+def _check_low_end(head: Header) -> None:
+    """Values that fill the upper bits of their words, which PS3.5 8.1.1 retired, would be read as others; a JPEG has no such bits."""
+    high, stored = (value(head.dataset, name) for name in ("HighBit", "BitsStored"))
+    words = head.pixels == "whole" and PACKED.get(head.syntax, "RLE") == "RLE"
+    if words and isinstance(high, int) and isinstance(stored, int) and high >= stored:
+        raise BadInput(
+            "its values are not stored in the low bits", "Export it again, or convert it with another program."
+        )
 
 
 def _dtype(head: Header, frame: int) -> str:
@@ -184,8 +195,7 @@ def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tu
         return None
     along, down = [float(v) for v in cosines[:3]], [float(v) for v in cosines[3:]]
     normal = [along[i - 2] * down[i - 1] - along[i - 1] * down[i - 2] for i in range(3)]
-    thickness = float(value(dataset, "SpacingBetweenSlices") or value(dataset, "SliceThickness") or 1.0)
-    thickness = thickness if thickness > 0 else 1.0
+    thickness = _thickness(dataset, frame)
     volume = sum(n * n for n in normal) * spacing[0] * spacing[1] * thickness  # the determinant
     rows = []
     for i, sign in enumerate((-1.0, -1.0, 1.0)):
@@ -194,3 +204,13 @@ def _affine(dataset: Any, frame: int, spacing: tuple[float, float] | None) -> tu
     if not all(math.isfinite(v) for row in rows for v in row) or not volume > 1e-12:
         return None
     return (*rows, (0.0, 0.0, 0.0, 1.0))
+
+
+def _thickness(dataset: Any, frame: int) -> float:
+    """mm from slice to slice, 1 where nothing says it; the sign of the spacing (PS3.3 C.8.22.7.1) tells the order alone."""
+    for source in (functional(dataset, frame, "PixelMeasuresSequence"), dataset):
+        for name in ("SpacingBetweenSlices", "SliceThickness"):
+            said = value(source, name) if source is not None else None
+            if isinstance(said, (int, float)) and 0 < abs(said) < 1e3:
+                return abs(float(said))
+    return 1.0

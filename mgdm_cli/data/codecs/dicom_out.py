@@ -182,10 +182,18 @@ def _fill(dataset: Any, image: Image, ends: tuple[float, float]) -> None:
         if form.storage != "MR":  # whose object has no modality transformation
             dataset.RescaleIntercept, dataset.RescaleSlope = intercept, slope
             dataset.RescaleType = "HU" if form.storage == "CT" else "US"
-        lo, hi = ends
-        dataset.WindowCenter, dataset.WindowWidth = decimal((lo + hi) / 2), decimal(max(hi - lo, 1.0))
+        _window(dataset, form, *ends)
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     dataset.add_new(0x7FE00010, "OW" if bits == 16 else "OB", data + b"\0" * (len(data) % 2))
+
+
+def _window(dataset: Any, form: Form, lo: float, hi: float) -> None:
+    """The window from the lowest value to the highest (PS3.3 C.11.2.1.2): LINEAR counts whole numbers, both ends among them."""
+    if form.dtype == "float32":
+        dataset.VOILUTFunction = "LINEAR_EXACT"
+        dataset.WindowCenter, dataset.WindowWidth = decimal((lo + hi) / 2), decimal(hi - lo if hi > lo else 1.0)
+        return
+    dataset.WindowCenter, dataset.WindowWidth = decimal((lo + hi + 1) / 2), decimal(hi - lo + 1)
 
 
 def _stored(image: Image, ends: tuple[float, float]) -> tuple[Array, str, str]:

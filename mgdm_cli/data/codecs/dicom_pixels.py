@@ -32,6 +32,9 @@ def physical(head: Header, path: Path, frame: int, voi: bool = False) -> Array:
     if voi:
         grey = windowed(_rescaled(head, array, dataset, frame), dataset, frame)
         return 255 - grey if dark_is_high else grey
+    if dark_is_high and value(dataset, "ModalityLUTSequence"):  # its input are the values as they are stored
+        found = _rescaled(head, array, dataset, frame)
+        return np.iinfo(found.dtype).max - found
     return _rescaled(head, _inverted(array, dataset) if dark_is_high else array, dataset, frame)
 
 
@@ -128,10 +131,9 @@ def _inverted(array: Array, dataset: Any) -> Array:
 
 def _without_padding(array: Array, dataset: Any, dark_is_high: bool) -> Array:
     """Pixel padding (PS3.3 C.7.5.1.1.2) is no measurement: it becomes the darkest value that was measured."""
-    low = _number(value(dataset, "PixelPaddingValue"))
+    low, high = (_stored_number(dataset, name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if low is None or array.dtype.kind not in "iu":
         return array
-    high = _number(value(dataset, "PixelPaddingRangeLimit"))
     ends = sorted((low, low if high is None else high))
     padding = (array >= ends[0]) & (array <= ends[1])
     if not padding.any() or padding.all():
@@ -140,8 +142,14 @@ def _without_padding(array: Array, dataset: Any, dark_is_high: bool) -> Array:
     return np.where(padding, measured.max() if dark_is_high else measured.min(), array)
 
 
-def _number(value: Any) -> int | None:
-    return int(value) if isinstance(value, int) else None
+def _stored_number(dataset: Any, keyword: str) -> int | None:
+    """A number that pixels are compared with; of a signed image some writers store it as if it had no sign."""
+    number = value(dataset, keyword)
+    if not isinstance(number, int):
+        return None
+    bits = int(value(dataset, "BitsAllocated", 16))
+    signed = int(value(dataset, "PixelRepresentation", 0) or 0) == 1
+    return number - (1 << bits) if signed and number >= 1 << (bits - 1) else number
 
 
 def windowed(values: Array, dataset: Any, frame: int) -> NDArray[np.uint8]:

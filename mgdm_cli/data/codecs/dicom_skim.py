@@ -53,6 +53,12 @@ class Skim:
     def __contains__(self, tag: int) -> bool:
         return tag in self._places
 
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the tags ascend, as in every sound data set (PS3.5 7.1)."""
+        tags = list(self._places)
+        return tags == sorted(tags)
+
     def value(self, tag: int, vr: str, default: Any) -> Any:
         """The value of the attribute `tag`, whose VR is `vr`."""
         place = self._places.get(tag)

@@ -19,6 +19,7 @@ from mgdm_cli.data.codecs.base import NOTHING, Array, Ask, Floats, Part, as_pixe
 from mgdm_cli.data.codecs.nifti_file import checked_header, is_nifti, plain_bytes
 from mgdm_cli.data.codecs.nifti_out import NUMBERS, nifti_file
 from mgdm_cli.data.codecs.nifti_out import settled as settled_values
+from mgdm_cli.data.geometry import about_origin
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.errors import BadInput
 
@@ -27,6 +28,7 @@ SUFFIX = {"nifti": ".nii.gz"}
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 # per RAS axis that a slice is normal to: (RAS axis of the columns, of the rows); both run against it: to L, P and I
 _PLANES = {0: (1, 2), 1: (0, 2), 2: (0, 1)}
+_STANDARD = (3, 4, 5)  # codes: Talairach, MNI 152, another template
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -96,8 +98,18 @@ def read(path: Path, part: int | None = None, ask: Ask = NOTHING) -> Image:
 
 
 def output_form(form: Form) -> Form:
-    """NIfTI holds every Form; colour as RGB24, so 8-bit."""
-    return replace(form, dtype="uint8", stored=None) if form.channels == 3 else form
+    """NIfTI holds every Form; colour as RGB24, so 8-bit. A place in a scanner is one patient's: its middle becomes the origin."""
+    if form.channels == 3:
+        form = replace(form, dtype="uint8", stored=None)
+    if form.affine is None:
+        return form
+    qform, sform = form.codes or (0, 0)
+    own = sform or qform  # which of them the affine is of
+    if own in _STANDARD:
+        return form
+    codes = None if form.codes is None else (own if qform in _STANDARD else qform, sform)
+    axes = np.asarray(form.affine, dtype=np.float64)[:3, :3]
+    return replace(form, affine=about_origin(axes, form.height, form.width), codes=codes)
 
 
 def encode(image: Image, mark: Mark) -> bytes:

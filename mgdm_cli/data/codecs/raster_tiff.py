@@ -44,8 +44,7 @@ def tiff_array(data: bytes, index: int) -> Array:
             raise BadInput(f"page {index} is not there")
         page = pages[index]
         _head(page, len(data))
-        array = _decoded(page, data)
-        return upright(array, _tag(page, 274, 1))
+        return _decoded(page, data)
 
 
 def _opened(data: bytes) -> Any:
@@ -92,7 +91,7 @@ def _decoded(page: Any, data: bytes) -> Array:
     try:
         array = np.asarray(page.asarray())
     except (ValueError, ImportError, RuntimeError):  # a compression that tifffile leaves to imagecodecs
-        return _by_pillow(data, page)
+        return _by_pillow(data, page)  # which turns it upright
     if colour == _YCBCR:
         return _by_pillow(data, page)
     if int(page.planarconfig) == 2 and array.ndim == 3:
@@ -108,7 +107,7 @@ def _decoded(page: Any, data: bytes) -> Array:
         array = (array.astype(np.uint16) * 255 // top).astype(np.uint8)
     if colour == _MIN_IS_WHITE and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
-    return array
+    return upright(array, _tag(page, 274, 1))
 
 
 def _without_alpha(array: Array) -> Array:

@@ -114,6 +114,21 @@ def test_monochrome1_is_the_inverted_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(written(tmp_path, dataset(signed, **tags))), -1 - signed.astype(int))
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_monochrome1_is_looked_up_before_it_is_inverted(bits: int, tmp_path: Path) -> None:
+    """A modality table takes the values as they are stored (PS3.3 C.11.1)."""
+    from pydicom.dataset import Dataset
+
+    stored = np.random.default_rng(0).integers(0, 256, (9, 6)).astype(np.uint16)
+    table = np.rint(np.linspace(0, 1, 256) ** 2 * ((1 << bits) - 1)).astype(np.uint16)
+    item = Dataset()
+    item.add_new(0x00283002, "US", [256, 0, bits])
+    item.add_new(0x00283006, "US", table.tolist())
+    made = dataset(stored, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11)
+    made.ModalityLUTSequence = [item]
+    np.testing.assert_array_equal(read(written(tmp_path, made)), (1 << bits) - 1 - table[stored].astype(int))
+
+
 @pytest.mark.parametrize(
     ("slope", "intercept", "dtype"), [(1, -1024, "int16"), (2, 0, "uint16"), (0.25, 3.5, "float32"), (1, 7, "uint16")]
 )
@@ -167,12 +182,42 @@ def test_geometry_is_that_of_the_patient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tags", "shared", "thickness"),
+    [
+        ({"SliceThickness": 3, "SpacingBetweenSlices": 4}, {}, 4),
+        ({"SliceThickness": 3, "SpacingBetweenSlices": -4}, {}, 4),
+        ({"SliceThickness": 3, "SpacingBetweenSlices": 0}, {}, 3),
+        ({}, {"SliceThickness": 2.5}, 2.5),
+        ({"SliceThickness": 3}, {"SliceThickness": 2.5, "SpacingBetweenSlices": 5}, 5),
+        ({}, {}, 1),
+    ],
+)
+def test_how_far_slices_lie_apart(
+    tags: dict[str, Any], shared: dict[str, Any], thickness: float, tmp_path: Path
+) -> None:
+    """In the header, or in the functional groups of an enhanced object."""
+    from pydicom.dataset import Dataset
+
+    place: dict[str, Any] = {"ImagePositionPatient": [10, 20, 30], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    made = dataset(drawn("int16", (4, 6)), PixelSpacing=[0.5, 0.25], **place, **tags)
+    measures, groups = Dataset(), Dataset()
+    measures.PixelSpacing = [0.5, 0.25]
+    for name, number in shared.items():
+        setattr(measures, name, number)
+    groups.PixelMeasuresSequence = [measures]
+    made.SharedFunctionalGroupsSequence = [groups]
+    affine = np.array(dicom.parts(written(tmp_path, made))[0].form.affine)
+    assert np.linalg.norm(affine[:3, 2]) == thickness
+
+
+@pytest.mark.parametrize(
     ("tags", "why"),
     [
         ({"Rows": 65535, "Columns": 65535}, r"header says 65535x65535 .*holds 176 bytes"),
         ({"Rows": 500}, "header says 500x8"),
         ({"Rows": 0}, "no image size"),
         ({"BitsAllocated": 12}, "12 bits"),
+        ({"BitsStored": 12, "HighBit": 15}, "not stored in the low bits"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale"),
     ],
 )
@@ -190,6 +235,19 @@ def test_no_pixels_no_size_no_syntax(tmp_path: Path) -> None:
     path = written(tmp_path, dataset(drawn("uint16")))
     path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0"))
     with pytest.raises(BadInput, match="transfer syntax"):
+        dicom.parts(path)
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, DEFLATED])
+def test_a_long_file_header_is_read(syntax: str, tmp_path: Path) -> None:
+    array = drawn("int16")
+    made = dataset(array, syntax)
+    made.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    made.file_meta.PrivateInformation = b"x" * 40_000
+    path = written(tmp_path, made)
+    np.testing.assert_array_equal(read(path), array)
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(BadInput, match="ends inside its file header"):
         dicom.parts(path)
 
 

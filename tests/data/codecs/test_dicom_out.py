@@ -16,7 +16,7 @@ import pydicom
 import pytest
 
 from mgdm_cli.data import codecs
-from mgdm_cli.data.codecs import dicom
+from mgdm_cli.data.codecs import Ask, dicom
 from mgdm_cli.data.codecs.dicom_classes_out import storage_of
 from mgdm_cli.data.codecs.dicom_out import dicom_series
 from mgdm_cli.data.codecs.dicom_terms import KINDS, REGIONS, SECONDARY_CAPTURE, STORAGE
@@ -87,6 +87,20 @@ def test_the_class_stays_and_every_value_comes_back(given: Form, tmp_path: Path,
         middle = np.array(back.form.affine) @ [(given.width - 1) / 2, (given.height - 1) / 2, 0, 1]
         np.testing.assert_allclose(middle[:3], 0.0, atol=1e-6)
     assert codecs.output_form(wanted) == wanted
+
+
+@pytest.mark.parametrize("given", [given for given in FORMS if given.dtype != "uint8"], ids=ids)
+@pytest.mark.parametrize("size", [0.8, 1.0, 200.0])
+def test_the_window_shows_the_lowest_value_black_and_the_highest_white(
+    given: Form, size: float, tmp_path: Path, mark: Mark
+) -> None:
+    pixels = np.linspace(0.0, size, given.height * given.width, dtype=np.float32).reshape(1, given.height, given.width)
+    if given.dtype != "float32":
+        pixels = np.ceil(pixels)
+    path = tmp_path / "out.dcm"
+    path.write_bytes(codecs.encode(Image(pixels, given), mark))
+    shown = dicom.read(path, None, Ask(voi=True)).pixels
+    np.testing.assert_allclose(shown, pixels / pixels.max() * 255, atol=0.51)
 
 
 @pytest.mark.external("dciodvfy")

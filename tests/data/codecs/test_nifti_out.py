@@ -14,6 +14,7 @@ import pytest
 from mgdm_cli.data import codecs
 from mgdm_cli.data.codecs import Ask, nifti
 from mgdm_cli.data.codecs.nifti_out import nifti_volume
+from mgdm_cli.data.geometry import shared
 from mgdm_cli.data.image import Form, Image, Mark
 
 TILTED = np.array([[0.0, 0.3, 2.0, -9.0], [-1.5, 0.0, 0.1, 20.0], [0.1, 0.9, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
@@ -71,12 +72,28 @@ def test_between_the_steps_is_rounded_and_beyond_the_type_clipped(tmp_path: Path
         codecs.encode(image, mark)
 
 
-@pytest.mark.parametrize("codes", [(1, 1), (0, 4), (2, 0), (1, 3)])
-def test_what_the_affine_refers_to_is_kept(codes: tuple[int, int], tmp_path: Path, mark: Mark) -> None:
+@pytest.mark.parametrize(
+    ("codes", "kept"),
+    [
+        ((1, 1), (1, 1)),
+        ((0, 4), (0, 4)),
+        ((2, 0), (2, 0)),
+        ((1, 3), (1, 3)),
+        ((3, 0), (3, 0)),
+        ((4, 1), (1, 1)),
+        ((0, 5), (0, 5)),
+    ],
+)
+def test_what_the_affine_refers_to_is_kept_but_no_place_in_a_scanner(
+    codes: tuple[int, int], kept: tuple[int, int], tmp_path: Path, mark: Mark
+) -> None:
     path = stored(tmp_path / "in.nii.gz", np.ones((6, 5, 1), dtype=np.uint8), codes=codes)
     back = rewritten(path, tmp_path / "out.nii.gz", mark)
-    assert (int(back.header["qform_code"]), int(back.header["sform_code"])) == codes
-    np.testing.assert_allclose(back.affine, nibabel.load(path).affine, atol=1e-5)
+    assert (int(back.header["qform_code"]), int(back.header["sform_code"])) == kept
+    given = nibabel.load(path).affine
+    np.testing.assert_allclose(back.affine[:3, :3], given[:3, :3], atol=1e-5)
+    place = given[:3, 3] if max(kept) > 2 else -given[:3, :3] @ [2.5, 2, 0]
+    np.testing.assert_allclose(back.affine[:3, 3], place, atol=1e-5)
     assert back.header.get_xyzt_units() == ("mm", "sec")
 
 
@@ -108,3 +125,18 @@ def test_what_is_no_grid_is_no_volume(tmp_path: Path, mark: Mark, draw: Callable
         nifti_volume([draw(Form("nifti", "uint8", 1, 4, 4))], mark)
     with pytest.raises(ValueError, match="one form"):
         nifti_volume([images[0], replace(images[1], form=replace(images[1].form, height=9))], mark)
+
+
+@pytest.mark.parametrize("kinds", [[("int16", 0.05), ("int16", 0.25)], [("int8", 1.0), ("int16", 1.0)]])
+def test_files_of_other_numbers_clip_nothing(kinds: list[tuple[str, float]], tmp_path: Path, mark: Mark) -> None:
+    """What all files hold is written, not what fits into the numbers of the first."""
+    arrays = [np.full((16, 16, 1), 120, dtype=kinds[0][0]), np.full((16, 16, 1), 30_000, dtype=kinds[1][0])]
+    files = [
+        stored(tmp_path / f"{i}.nii", array, slope=slope)
+        for i, (array, (_, slope)) in enumerate(zip(arrays, kinds, strict=True))
+    ]
+    images = [nifti.read(path) for path in files]
+    form = codecs.output_form(shared((image.form for image in images), (16, 16)))
+    for image in images:
+        (tmp_path / "out.nii.gz").write_bytes(codecs.encode(Image(image.pixels, form), mark))
+        np.testing.assert_allclose(nifti.read(tmp_path / "out.nii.gz").pixels, image.pixels)

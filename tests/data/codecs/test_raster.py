@@ -115,10 +115,12 @@ def test_every_kind_is_turned_upright(orientation: int, png: File) -> None:
     jpeg = saved(picture, "JPEG", exif=exif, quality=95)
     with Pillow.open(BytesIO(jpeg)) as opened:
         np.testing.assert_array_equal(pixels(png(jpeg)), np.asarray(ImageOps.exif_transpose(opened)))
-    tiff = saved(picture, "TIFF", tiffinfo={274: orientation})
-    with Pillow.open(BytesIO(tiff)) as opened:
-        np.testing.assert_array_equal(pixels(png(tiff)), np.asarray(ImageOps.exif_transpose(opened)))
-    for source in (picture, Pillow.fromarray(np.arange(24 * 16, dtype=np.uint16).reshape(24, 16) * 150)):
+    deep = Pillow.fromarray(np.arange(24 * 16, dtype=np.uint16).reshape(24, 16) * 150)
+    for source, compression in ((picture, "raw"), (picture, "tiff_lzw"), (picture, "jpeg"), (deep, "tiff_lzw")):
+        tiff = saved(source, "TIFF", tiffinfo={274: orientation}, compression=compression)
+        with Pillow.open(BytesIO(tiff)) as opened:
+            np.testing.assert_array_equal(pixels(png(tiff)), np.asarray(ImageOps.exif_transpose(opened)))
+    for source in (picture, deep):
         data = saved(source, "PNG", exif=exif)
         with Pillow.open(BytesIO(data)) as opened:
             np.testing.assert_array_equal(pixels(png(data)), np.asarray(ImageOps.exif_transpose(opened)))
