@@ -40,7 +40,7 @@ def verdicts_of(found: Findings) -> list[Verdict]:
         Verdict(
             "caution",
             "The patients are not known.",
-            "Each file counts as its own patient. Where one patient has several, some may stand on both sides of a "
+            "Each file, or DICOM study, counts as its own patient. Where one patient has several, some may stand on both sides of a "
             "split, and every figure here may flatter. Say who is who: --patient-regex, or a column of --labels.",
         )
     ]  # fmt: skip

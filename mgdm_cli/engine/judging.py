@@ -20,7 +20,7 @@ from torch import Tensor
 from mgdm_cli.data.folder import Scan, scan
 from mgdm_cli.data.geometry import enlarges
 from mgdm_cli.data.image import Record
-from mgdm_cli.data.labels import folder_of
+from mgdm_cli.data.labels import folder_of, is_patient
 from mgdm_cli.data.splits import folds
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.metrics.labels import softmax
@@ -186,7 +186,7 @@ def real_test(test: Path | None, prepared: Prepared, *, read: Callable[..., Scan
         notes.append(
             f"{len(records) - len(new)} test images are, or show patients of, training images and were left out"
         )
-    if strangers := sum(record.patient is None for record in new) if patients else 0:
+    if strangers := sum(not is_patient(record.patient) for record in new) if patients else 0:
         notes.append(f"the patients of {strangers} test images are not known: training patients may be among them")
     return RealTest(new, found, tuple(notes))
 
