@@ -41,6 +41,7 @@ from mgdm_cli.engine.scaling import Scale
 from mgdm_cli.engine.training import holdout_loss
 
 BLOCK = 8
+USUAL_SIDE = 64  # pixels: of larger images the result says their size
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     real = class_seen_in_real(measure.found, prepared)
     sys.stdout.write(f"real holdout: class seen in {real['class_seen']} {real['class_seen_interval']}\n")
     document = {"set": asked.data.name, "sampler": way.sampler, "knobs": way.knobs, "steps": way.steps, "real": real}
-    keep(f"tuning_{asked.data.name}{way.told}", document | {"runs": rows})
+    side = max(prepared.frame.size)
+    large = f"_{side}px" if side > USUAL_SIDE else ""
+    keep(f"tuning_{asked.data.name}{large}{way.told}", document | {"runs": rows})
     return 0
 
 
