@@ -15,6 +15,7 @@ from mgdm_cli.commands.augmenting import (
     allotted,
     completed,
     lines_of,
+    require_guidable,
     require_named,
     require_same,
     works_for,
@@ -74,6 +75,7 @@ def run(
     require_named(wanted, base)
     prepared = prepare(source, seed=seed)
     require_same(target, stored, prepared, wanted, seed)
+    require_guidable(prepared, wanted)
     output_form(prepared.frame.form, wanted.write_as)  # refuses what cannot be written before any work
     require_makeable(found(training, prepared), wanted)  # and what cannot be made, before a budget is spent on training
     allotment = allotted(prepared, wanted)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mgdm_cli import console
-from mgdm_cli.commands.completing import add_siblings, suited_scale
-from mgdm_cli.commands.making import strained
+from mgdm_cli.commands.completing import add_siblings, suited_scale, within_reach
+from mgdm_cli.commands.making import steps_of, strained
 from mgdm_cli.errors import OtherPlan, UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,21 @@ def allotted(prepared: Prepared, wanted: Wanted) -> Allotment:
     return found
 
 
+def require_guidable(prepared: Prepared, wanted: Wanted) -> None:
+    """Raises UsageError where a classifier is to pull, and images of one class alone are held out to say whether it beats chance."""
+    from mgdm_cli.engine.decoding import UNSTAGED
+
+    held = {record.label for record in prepared.splits.holdout}
+    if wanted.guidance in UNSTAGED or len(held) > 1:
+        return
+    lacking = next(name for name in prepared.classes if name not in held)
+    raise UsageError(
+        f"--guidance {wanted.guidance}: no image of {lacking} could be held out, so that nothing would say whether the guide "
+        "beats chance",
+        "It takes images of three patients of two classes; or use --guidance cfg.",
+    )
+
+
 def completed(
     training: Training, prepared: Prepared, settings: RunSettings, wanted: Wanted, device: torch.device
 ) -> Wanted:
@@ -82,6 +97,7 @@ def completed(
     if wanted.scale is not None or wanted.depth is not None or wanted.guidance in ("none", "auto"):
         return wanted
     suits = suited_scale(folder, prepared, settings, device)
+    suits = within_reach(suits, settings, steps_of(settings, wanted))
     return replace(wanted, scale=suits.scale, scale_between=suits.between)
 
 

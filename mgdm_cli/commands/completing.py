@@ -38,6 +38,22 @@ def known_scale(folder: Path, settings: RunSettings) -> Scale | None:
     return stored(folder)
 
 
+def within_reach(suits: Scale, settings: RunSettings, steps: int) -> Scale:
+    """What was measured, in the usual interval where none of so few steps ends in its own; says so."""
+    from dataclasses import replace
+
+    from mgdm_cli.data.plan import SCALE_BETWEEN
+    from mgdm_cli.engine.planning import reaches
+
+    if suits.scale == 1 or reaches(settings, steps, suits.between):
+        return suits
+    (lo, hi), usual = suits.between, SCALE_BETWEEN
+    console.say(
+        f"scale: no step of {steps} lies between sigma {lo:g} and {hi:g}: it acts from {usual[0]:g} to {usual[1]:g}"
+    )
+    return replace(suits, between=usual)
+
+
 def suited_scale(folder: Path, prepared: Prepared, settings: RunSettings, device: torch.device) -> Scale:
     """The classifier-free guidance that suits the run: what was measured for it before, or is measured now, in a minute or so."""
     from mgdm_cli.commands.wanted import KNOBS, SAMPLER, STEPS

@@ -68,6 +68,11 @@ def _said(
     return said, drawn.steps
 
 
+def steps_of(settings: RunSettings, wanted: Wanted) -> int:
+    """Of the decode."""
+    return _said(settings, wanted, scale=wanted.scale)[1]
+
+
 def require_makeable(settings: RunSettings | None, wanted: Wanted) -> None:
     """Raises UsageError for flags of which no recipe could be made: before a training is spent on them (`settings` None)."""
     from mgdm_cli.commands.wanted import SCALE

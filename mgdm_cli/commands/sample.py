@@ -43,6 +43,7 @@ def run(
 
     `flags` go to config.resolved.toml.
     """
+    from mgdm_cli.commands.completing import within_reach
     from mgdm_cli.commands.making import carry_out, summary, write_records
     from mgdm_cli.data.allotment import allot
     from mgdm_cli.data.dataset import Dataset, reserve, stored_plan
@@ -67,6 +68,7 @@ def run(
     else:  # what was measured is the scale of cfg
         suits = Scale(SCALE, SCALE_BETWEEN) if guidance == "auto" else stored(folder) or UNMEASURED
     drawn = drawing_of(settings, sampler, steps, scale, knobs or {}, usual=Drawing(SAMPLER, STEPS, suits.scale, KNOBS))
+    suits = within_reach(suits, settings, drawn.steps) if scale is None else suits
     recipe = recipe_of(
         settings,
         guidance=guidance if drawn.scale != 1 or settings.student else "none",

@@ -211,6 +211,11 @@ def acting(
     return between
 
 
+def reaches(settings: RunSettings, steps: int, between: tuple[float, float]) -> bool:
+    """Whether a level of the run's grid of so many steps lies in the interval."""
+    return _holds(between, process_of(settings).grid(steps)[:-1])
+
+
 def _holds(between: tuple[float, float], levels: Sequence[float]) -> bool:
     return any(between[0] <= level <= between[1] for level in levels)
 

@@ -197,7 +197,8 @@ class ResBlock(nn.Module):
         # Two steps, not addcmul: on a CPU in bfloat16 that one is not vectorised where it broadcasts.
         y = (self.norm2(y) * (1 + scale)[:, :, None, None]).add_(shift[:, :, None, None])
         y = self.conv2(silu(y))
-        x = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
+        if self.stride > 1:  # of an odd side the convolution keeps the last row as well
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
         out: Tensor = y.add_(self.skip(x))
         return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from mgdm_cli.commands.reading import Source
 from mgdm_cli.commands.wanted import Wanted
 from mgdm_cli.data.allotment import allot
 from mgdm_cli.engine.judging import others
-from mgdm_cli.errors import BadInput, OtherPlan
+from mgdm_cli.errors import BadInput, OtherPlan, UsageError
 
 
 def pictures(folder: Path, count: int = 4, size: int = 24) -> None:
@@ -57,6 +58,22 @@ def test_another_set_in_the_folder_is_told_before_a_model_is_trained(
     with pytest.raises(OtherPlan, match="other images, or from these read in another way"):
         augment.run(Source(ground[0].data), few, out=tmp_path / "out", device="cpu", budget="1h")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_guide_that_nothing_could_prove_is_refused_before_a_model_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two images of a class one goes to the guide and one to the judge: none is left to be held out."""
+    monkeypatch.setenv("MGDM_CACHE", str(tmp_path / "cache"))
+    for name, count in (("many", 40), ("rare", 2)):
+        pictures(tmp_path / "set" / name, count)
+    source = Source(tmp_path / "set")
+    wanted = Wanted(4, force_small=True)
+    with pytest.raises(UsageError, match=r"uncertainty: no image of rare could be held out"):
+        augment.run(source, wanted, out=tmp_path / "out", device="cpu", budget="1h")
+    assert not (tmp_path / "cache").exists()
+    plain = replace(wanted, guidance="cfg")
+    assert augment.run(source, plain, out=tmp_path / "out", device="cpu", budget="1h", dry_run=True).exit_code == 0
 
 
 @pytest.mark.parametrize(

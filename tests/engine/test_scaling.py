@@ -76,6 +76,22 @@ def test_of_entries_that_are_alike_the_better_labelled_then_the_weakest_is_taken
     assert scaling._chosen([row(at, *values) for at, values in enumerate(rows)]) == chosen
 
 
+def test_a_scale_that_no_step_would_meet_acts_in_the_usual_interval(
+    run: tuple[Source, Path], tmp_path: Path, any_guide: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was measured with more steps than are asked for now: nobody said the flag that would be refused."""
+    source, folder = run
+    document = {"denoiser": sha256_file(folder / DENOISER), "scale": 2.5, "between": [0.3, 2.0]}
+    (folder / scaling.FILE).write_text(json.dumps(document))
+    wanted = Wanted(2, guidance="cfg", steps=3, block=2, filters=False)
+    augment.run(source, wanted, out=tmp_path / "few", model=folder, device="cpu")
+    assert "no step of 3 lies between sigma 0.3 and 2" in capsys.readouterr().err
+    augment.run(source, replace(wanted, steps=6), out=tmp_path / "more", model=folder, device="cpu")
+    sample.run(folder, labels=f"{read_settings(folder).classes[0]}=2", out=tmp_path / "sampled", steps=3, device="cpu")
+    found = [open_plan(tmp_path / name).recipe.scale_between for name in ("few", "more", "sampled")]
+    assert found == [(0.3, 5.0), (0.3, 2.0), (0.3, 5.0)]
+
+
 def test_without_two_unseen_images_of_any_class_nothing_is_measured(run: tuple[Source, Path]) -> None:
     source, folder = run
     (folder / scaling.FILE).unlink()

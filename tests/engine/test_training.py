@@ -20,7 +20,7 @@ from mgdm_cli.engine.classifying import ClassifySettings, train_classifier
 from mgdm_cli.engine.preparing import pictures
 from mgdm_cli.engine.pretraining import kept, pretrain, resume, save_checkpoint
 from mgdm_cli.engine.run import DENOISER, GUIDE, JUDGE, RunSettings, new_model
-from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, train
+from mgdm_cli.engine.training import Pictures, TrainSettings, TrainState, begin, finished, holdout_loss, train
 from mgdm_cli.engine.warp import WarpSettings
 from mgdm_cli.errors import BadInput, MissingInput
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
@@ -55,6 +55,17 @@ def test_the_loss_falls(begun: tuple[TrainState, Pictures, Pictures, TrainSettin
     assert first is not None
     assert last is not None
     assert last < 0.8 * first
+
+
+def test_a_look_at_a_large_holdout_sees_every_class(ready: tuple[RunSettings, Pictures, Pictures]) -> None:
+    """They lie in the order of their classes: the loss of the last one counts as much as that of the first."""
+    settings, data, _ = ready
+    model = new_model(settings, CPU)
+    x0 = data.x0[:1].repeat(600, 1, 1, 1)
+    plain = Pictures(x0, torch.zeros(600, dtype=torch.int64))
+    noisy = Pictures(torch.cat([x0[:400], torch.randn_like(x0[:200]).clamp(-1, 1)]), plain.label)
+    assert holdout_loss(model, noisy) > holdout_loss(model, plain)
+    assert holdout_loss(model, Pictures(x0[:256], plain.label[:256])) > 0
 
 
 @pytest.mark.parametrize("seed", [20260728123456, 2**63 - 1])

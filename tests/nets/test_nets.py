@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mgdm_cli.nets.classifier import Classifier, ClassifierSettings
-from mgdm_cli.nets.layers import Attention, PreservingBlock, UnitConv, settle
+from mgdm_cli.nets.critic import Critic, CriticSettings
+from mgdm_cli.nets.layers import Attention, PreservingBlock, UnitConv, patch_of, settle
 from mgdm_cli.nets.unet import UNet, UNetSettings
 
 
@@ -32,6 +33,18 @@ def test_any_width_goes_and_those_of_whole_heads_keep_them() -> None:
         assert net(torch.randn(1, 1, 16, 16), torch.zeros(1)).shape == (1, 1, 16, 16)
     heads = {channels: Attention(channels).heads for channels in (16, 48, 64, 96, 128, 192, 80, 110)}
     assert heads == {16: 1, 48: 1, 64: 2, 96: 3, 128: 4, 192: 6, 80: 2, 110: 2}
+
+
+@pytest.mark.parametrize(
+    "size", [(16, 16), (40, 40), *((side, side) for side in range(64, 137, 8)), (64, 24), (128, 72)]
+)
+def test_classifier_and_critic_take_every_size_of_the_unet(size: tuple[int, int]) -> None:
+    """Halved three times behind a patch of two, every other side is odd on the way."""
+    patch = patch_of(size)
+    x, level = torch.randn(2, 1, *size), torch.ones(2)
+    assert Classifier(ClassifierSettings(1, 3, 0.5, patch=patch))(x, level).shape == (2, 3)
+    critic = Critic(CriticSettings(1, 3, 0.5, width=8, patch=patch))
+    assert critic(x, x, level, 2 * level, torch.zeros(2, dtype=torch.int64)).shape == (2,)
 
 
 def test_other_sizes_are_refused() -> None:
