@@ -145,6 +145,9 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):  # a scheduler may start us with either closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     console.reset()
     console.configure(as_json="--json" in words)  # a usage error comes before the option is read
     try:

@@ -67,6 +67,8 @@ def run(
     target = out if out is not None else beside(source.data, "-synthetic")
     refuse_inside(target, source.data)
     part = parse_shard(shard) if shard else (1, 1)
+    if part[1] > 1 and model is None:
+        raise UsageError("--shard: each machine would train a model of its own", "Give --model RUN, the same for all.")
     stored = stored_plan(target)  # refuses a folder that is not ours before any work
     where = device_of(device, begun=stored, settled=shard is not None)
     training = Training(model, budget, seen, seed, flip, base)

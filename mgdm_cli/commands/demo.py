@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -53,7 +54,7 @@ def run(
     source = _drawn(out / "phantoms", form, seed)
     if only_data:
         drawn = {"data": source.data, "form": form, "seed": seed}
-        return Result(drawn, (f"phantom eyes: {source.data}", f"Next: mgdm inspect --data {source.data}"))
+        return Result(drawn, (f"phantom eyes: {source.data}", f"Next: mgdm inspect --data {quote(str(source.data))}"))
     from mgdm_cli.commands import train
 
     trained = train.run(source, out=out / "model", budget=budget, seen=seen, width=WIDTH, seed=seed, device=device)

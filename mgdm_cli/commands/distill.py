@@ -256,7 +256,8 @@ def _made(out: Path, settings: RunSettings) -> Result:
         document,
         (
             f"distilled: {out}, {student.steps} step{'s' * (student.steps > 1)} an image",
-            f"Next: mgdm sample {out} --labels {quote(settings.classes[0] + '=16')} -o samples, or mgdm augment --model {out}",
+            f"Next: mgdm sample {quote(str(out))} --labels {quote(settings.classes[0] + '=16')} -o samples, or mgdm augment "
+            f"--model {quote(str(out))}",
         ),
     )
 

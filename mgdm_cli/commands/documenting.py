@@ -46,7 +46,7 @@ def document_of(found: Findings) -> dict[str, Any]:
             "calibrated_on": copies.calibration.source,
             "calibration_images": copies.calibration.threshold.calibrated_on,
             "same_as_training": copies.calibration.same_as_training,
-            "auditable": copies.auditable,
+            "auditable": copies.auditable and not found.leaks.unaudited,
             "flagged": int(copies.flagged.sum()),
             "images": len(copies.flagged),
             "share_interval": list(copies.interval),

@@ -12,7 +12,7 @@ import typer
 from mgdm_cli import console
 from mgdm_cli.commands import options, values
 from mgdm_cli.commands.computing import device_of
-from mgdm_cli.commands.failing import USUAL, failed, looks_of, require_answerable, undecided
+from mgdm_cli.commands.failing import OPEN, USUAL, failed, looks_of, require_answerable, undecided
 from mgdm_cli.commands.modelling import prepare, require_trained
 from mgdm_cli.commands.reading import Source, alike, beside, keep_settings, reads_images, refuse_inside
 from mgdm_cli.console import Result, finish
@@ -96,7 +96,13 @@ def _told(found: Findings, looks: tuple[str, ...], target: Path, name: str, *, r
     wrong, open_ = failed(found), undecided(found)
     gated = [look for look in looks if look in wrong]
     unsaid = [look for look in looks if look in open_ and look not in wrong]
-    code = GATE if gated else PARTIAL if found.utility is not None and found.utility.partial else OK
+    code = (
+        GATE
+        if gated or (unsaid and OPEN in looks)
+        else PARTIAL
+        if found.utility is not None and found.utility.partial
+        else OK
+    )
     verdict = {"failed": list(wrong), "undecided": list(open_), "fail_on": list(looks), "exit_code": code}
     document = {**document_of(found), **verdict}
     write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
@@ -203,7 +209,8 @@ def command(
             "--fail-on",
             metavar="LIST",
             callback=values.checked(looks_of),
-            help="Findings that end with exit code 3: copies, leaks, labels, utility (with --arms), or none.",
+            help="Findings that end with exit code 3: copies, leaks, labels, utility (with --arms synthetic); undecided: "
+            "that one of these could not say; or none.",
             rich_help_panel=options.RUN,
         ),
     ] = USUAL,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 USUAL = "copies,leaks"
 NOTHING = "none"
 LOOKS = ("copies", "leaks", "labels", "utility")
+OPEN = "undecided"  # as a look: those that are named and could not say
 
 
 def looks_of(text: str | None) -> tuple[str, ...]:
@@ -23,10 +24,11 @@ def looks_of(text: str | None) -> tuple[str, ...]:
     if named == [NOTHING]:
         return ()
     for name in named or [text or ""]:
-        if name not in LOOKS:
-            hint = f"Name some of {', '.join(LOOKS)}, or {NOTHING} alone"
+        if name not in (*LOOKS, OPEN):
+            hint = f"Name some of {', '.join((*LOOKS, OPEN))}, or {NOTHING} alone"
             raise UsageError(f"--fail-on: {name!r} is none of the looks", hint)
-    return tuple(name for name in LOOKS if name in named)
+    looks = tuple(name for name in LOOKS if name in named)
+    return (*(looks or tuple(USUAL.split(","))), OPEN) if OPEN in named else looks
 
 
 def require_answerable(looks: tuple[str, ...], asked: Asked | None) -> None:

@@ -85,7 +85,7 @@ def run(
         (
             *lines,
             f"trained: {out}",
-            f"Next: mgdm sample {out} --labels {quote(settings.classes[0] + '=16')} -o samples",
+            f"Next: mgdm sample {quote(str(out))} --labels {quote(settings.classes[0] + '=16')} -o samples",
         ),
     )
 

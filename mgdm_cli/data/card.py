@@ -17,8 +17,8 @@ from mgdm_cli.data.manifest import Entry, Measures, Rejected
 from mgdm_cli.data.plan import NOT_STATED, Plan
 
 KEEP_IN_HOUSE = (
-    "combined.csv names your real files, and report.html and .mgdm/ may show real images or rejected near-copies "
-    "of them: leave these three out when the folder is passed on."
+    "combined.csv names your real files, config.resolved.toml holds your command line, and report.html and .mgdm/ may show real images "
+    "or rejected near-copies of them: leave these four out when the folder is passed on."
 )
 
 

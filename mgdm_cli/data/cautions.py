@@ -29,6 +29,10 @@ def cautions(plan: Plan) -> tuple[str, ...]:
             "real one at most (--max-per-real)"
         )
     filters = plan.recipe.filters
+    if plan.command == "augment" and not filters.label:
+        found.append(
+            "nothing looked whether the labels were kept, nor for copies of training images: the gates were off (--no-filters)"
+        )
     if filters.copy_alpha is not None and filters.copy_threshold is None:
         found.append(
             "the copy gate refuses only nearly the same picture as a training image: too few images are held out to tell a copy from a "

@@ -229,7 +229,11 @@ def _files(root: Path, labels: Path | None) -> tuple[Path, list[str], list[Refus
     own = labels.resolve() if labels is not None else None
     files = [path for path in found.files if own is None or base / path != own]
     refused = [Refused(path, why) for path, why in found.refused]
-    notes = [f"{found.others} other files were left aside (texts, tables, hidden files)"] if found.others else []
+    notes = (
+        [f"{found.others} other files were left aside (texts, tables, hidden files and folders)"]
+        if found.others
+        else []
+    )
     if not files and not refused:
         looked = "PNG, JPEG, TIFF, DICOM, NIfTI, npz"
         raise MissingInput(f"input: {root.name}: holds no readable images (looked for {looked})", "Check --data.")

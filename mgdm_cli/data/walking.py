@@ -43,7 +43,10 @@ def walk(root: Path) -> Found:
         for entry in inside:
             path = folder + entry.name
             if entry.is_dir(follow_symlinks=False):
-                waiting += [] if entry.name.startswith(".") else [path + "/"]
+                if entry.name.startswith("."):
+                    others += 1
+                else:
+                    waiting.append(path + "/")
             elif entry.is_symlink() and _is_folder(entry):
                 refused.append((path, "is a link to a folder"))
             elif _is_other(entry.name):

@@ -23,6 +23,8 @@ def test_looks_are_named_or_none() -> None:
     assert looks_of("copies,leaks") == ("copies", "leaks")
     assert looks_of("utility, labels,") == ("labels", "utility")
     assert looks_of("none") == ()
+    assert looks_of("undecided") == ("copies", "leaks", "undecided")
+    assert looks_of("undecided,labels") == ("labels", "undecided")
     for text in ("copy", "", "none,copies"):
         with pytest.raises(UsageError, match="is none of the looks"):
             looks_of(text)
@@ -122,4 +124,6 @@ def test_copies_fail_unless_asked_otherwise(tmp_path: Path, capsys: pytest.Captu
     assert "copies" in document["failed"]  # type: ignore[operator]
     assert "labels" in document["undecided"]  # type: ignore[operator]
     assert "could not be decided: labels" in capsys.readouterr().out
+    code, document = end("--fail-on", "labels,undecided")
+    assert code == document["exit_code"] == GATE
     assert app.main([*map(str, words), "--fail-on", "utility"]) == USAGE
