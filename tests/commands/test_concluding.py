@@ -54,6 +54,15 @@ def test_what_fails_is_a_problem_and_hides_no_evidence_elsewhere(leaks: Leaks, l
     assert said(leaks) == [("bad", line)]
 
 
+def test_what_is_known_a_little_is_no_good_news() -> None:
+    """An area whose interval lies above one half is some knowledge, if too little to fail."""
+    little = replace(FAIR, auc=0.56, lo=0.52, hi=0.60)
+    (found,) = leak_verdicts(Leaks(CALM, little))
+    assert (found.tone, Leaks(CALM, little).failed) == ("caution", False)
+    assert "a little" in found.line
+    assert leak_verdicts(Leaks(CALM, replace(little, lo=0.49)))[0].tone == "good"
+
+
 def test_hits_at_few_false_alarms_are_told_where_they_are_what_fails() -> None:
     assert HITS.failed
     assert not replace(HITS, tpr_by_chance=0.25).failed
