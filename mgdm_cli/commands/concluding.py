@@ -173,20 +173,24 @@ def leak_verdicts(leaks: Leaks) -> list[Verdict]:
         )
     if quiet and not any(v.tone == "bad" for v in out):
         text = "; ".join(quiet)
-        said = f"{text[0].upper()}{text[1:]}."
-        if leaks.assumed:
-            line = "No sign that training images are known, if the generator learnt from none of the held-out ones."
-            return [*out, Verdict("plain", line, f"{leaks.assumed} {said}", figure=area or p)]
-        if model is not None and model.exchangeable and model.lo > 0.5:
-            line = "The model tells training images from held-out ones a little; the limits of this audit allow it."
-            out.append(Verdict("caution", line, said, figure=area))
-        elif leaks_told(leaks):
-            out.append(Verdict("good", "No evidence that training images are known.", said, figure=area or p))
-        else:
-            out.append(
-                Verdict("plain", "Too few images to say whether training images are known.", said, figure=area or p)
-            )
+        out.append(_calm(leaks, f"{text[0].upper()}{text[1:]}.", area or p))
     return out
+
+
+def _calm(leaks: Leaks, said: str, figure: str) -> Verdict:
+    """Where no look failed."""
+    from mgdm_cli.report.content import Verdict
+
+    model = leaks.membership
+    if leaks.assumed:
+        line = "No sign that training images are known, if the generator learnt from none of the held-out ones."
+        return Verdict("plain", line, f"{leaks.assumed} {said}", figure=figure)
+    if model is not None and model.exchangeable and model.lo > 0.5:
+        line = "The model tells training images from held-out ones a little; the limits of this audit allow it."
+        return Verdict("caution", line, said, figure=figure)
+    if leaks_told(leaks):
+        return Verdict("good", "No evidence that training images are known.", said, figure=figure)
+    return Verdict("plain", "Too few images to say whether training images are known.", said, figure=figure)
 
 
 def judges_can_tell(labels: Sequence[Agreement], classes: int) -> bool:
