@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_verify_of_a_whole_set_is_0(out: Path, capsys: pytest.CaptureFixture[str
     assert document["classes"]["b-10"] == {"planned": 14, "made": 14}
     assert app.main(["verify", str(out)]) == 0
     assert "20 images checked: every file" in capsys.readouterr().out
+
+
+def test_a_folder_that_was_passed_on_is_not_said_to_be_whole(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without .mgdm nothing tells whether papers and rows are those that were written."""
+    assert typed(capsys, "verify", out)[1]["papers_checked"] is True
+    shutil.rmtree(out / ".mgdm")
+    code, document = typed(capsys, "verify", out)
+    assert (code, document["papers_checked"]) == (0, False)
+    assert app.main(["verify", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "as it was written" not in said
+    assert "whether that is whole, nothing here tells" in said
 
 
 def test_verify_finds_a_flipped_bit(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
