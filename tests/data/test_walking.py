@@ -22,7 +22,7 @@ def test_files_are_sorted_and_texts_left_aside(tmp_path: Path) -> None:
     put(tmp_path, "README", "LICENSE-data", "b/readme_first", "b/read.png", "b/report.v2.pdf", "b.zip")
     found = walk(tmp_path)
     assert found.files == ("a.png", "b/10.dcm", "b/2.png", "b/IM000001", "b/read.png")
-    assert found.others == 6
+    assert found.others == 7
     assert found.refused == (("b.zip", "is an archive; unpack it"),)
 
 
