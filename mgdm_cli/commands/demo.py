@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mgdm_cli import console
-from mgdm_cli.commands import options, values
+from mgdm_cli.commands import options
 from mgdm_cli.commands.computing import device_of
 from mgdm_cli.commands.modelling import Length
 from mgdm_cli.commands.reading import Source
@@ -145,12 +145,8 @@ def command(
     ] = False,
     budget: Annotated[
         str | None,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            callback=values.check_duration,
-            rich_help_panel=options.RUN,
-            help=f"Longest training: 90s, 30m, 2h. As a rule {SEEN} images are seen, which takes about four minutes.",
+        options.longest(
+            f"Longest training: 90s, 30m, 2h. As a rule {SEEN} images are seen, which takes about four minutes."
         ),
     ] = None,
     seen: options.Seen = None,

@@ -251,13 +251,7 @@ def command(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            callback=values.check_duration,
-            help="Longest time for the trainings of --arms: 90s, 30m, 2h.",
-            rich_help_panel=UTILITY,
-        ),
+        options.longest("Longest time for the trainings of --arms: 90s, 30m, 2h.", UTILITY),
     ] = None,
     dry_run: options.DryRun = False,
     real_images: options.RealImages = True,

@@ -7,7 +7,7 @@ written forms.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -53,15 +53,16 @@ Device = Annotated[
         "--device", metavar="NAME", callback=check_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN
     ),
 ]
+
+
+def longest(said: str, panel: str = RUN) -> Any:
+    """The flag --budget with this help: the longest that what a command trains may take."""
+    return typer.Option("--budget", metavar="TIME", callback=check_duration, help=said, rich_help_panel=panel)
+
+
 Budget = Annotated[
     str | None,
-    typer.Option(
-        "--budget",
-        metavar="TIME",
-        callback=check_duration,
-        help="Longest training: 90s, 30m, 2h. At a terminal 30m as a rule (distill: 10m); a script has to say it.",
-        rich_help_panel=RUN,
-    ),
+    longest("Longest training: 90s, 30m, 2h. At a terminal 30m as a rule (distill: 10m); a script has to say it."),
 ]
 SaveEvery = Annotated[
     str,

@@ -20,7 +20,13 @@ from mgdm_cli.data import codecs
 from mgdm_cli.data.image import Form, Image, Mark
 
 SECRET = "DOE^JOHN^SECRET"
-EXPLICIT, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
+IMPLICIT, EXPLICIT, BIG, DEFLATED, RLE = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.5",
+)
 
 
 def noise(seed: int = 0, size: int = 16, dtype: str = "uint8") -> Any:

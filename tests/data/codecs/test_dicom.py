@@ -16,14 +16,8 @@ from mgdm_cli.data import codecs
 from mgdm_cli.data.codecs import Ask, dicom
 from mgdm_cli.data.image import Form, Image, Mark
 from mgdm_cli.errors import BadInput, UsageError
+from tests.data.hostile import BIG, DEFLATED, EXPLICIT, IMPLICIT, RLE
 
-IMPLICIT, EXPLICIT, BIG, DEFLATED, RLE = (
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.2",
-    "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.5",
-)
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 NAME = "DOE^JOHN^SECRET"
 

@@ -13,15 +13,8 @@ from mgdm_cli.data import codecs
 from mgdm_cli.data.codecs import dicom
 from mgdm_cli.data.proving import Wish, prove
 from mgdm_cli.errors import BadInput
+from tests.data.hostile import BIG, DEFLATED, EXPLICIT, IMPLICIT, RLE
 from tests.data.hostile import dicom as small
-
-IMPLICIT, EXPLICIT, BIG, DEFLATED, RLE = (
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.2",
-    "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.5",
-)
 
 
 def without_meta(path: Path) -> bytes:
