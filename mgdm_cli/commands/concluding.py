@@ -203,18 +203,21 @@ def _seen_in_real(labels: Sequence[Agreement]) -> float:
     return labels[0].skill or 0.0
 
 
+def _comparable(labels: Sequence[Agreement], classes: int) -> bool:
+    """Whether there is a real figure to hold the labels against, by judges that can tell real images apart."""
+    return bool(labels) and labels[0].real is not None and judges_can_tell(labels, classes)
+
+
 def labels_hold_less(labels: Sequence[Agreement], classes: int) -> bool:
     """Whether the labels are seen to hold less often than in real images, by judges that can tell real images apart."""
-    if not labels or labels[0].real is None or not judges_can_tell(labels, classes):
-        return False
-    return labels[0].difference[1] < -LOWER
+    return _comparable(labels, classes) and labels[0].difference[1] < -LOWER
 
 
 def labels_told(labels: Sequence[Agreement], classes: int) -> bool:
     """Whether the judges decide: the labels hold less often than in real images, or as they do there."""
-    if not labels or labels[0].real is None or not judges_can_tell(labels, classes):
-        return False
-    return labels_hold_less(labels, classes) or labels[0].difference[0] >= -ROOM
+    if labels_hold_less(labels, classes):
+        return True
+    return _comparable(labels, classes) and labels[0].difference[0] >= -ROOM
 
 
 def label_verdict(labels: Sequence[Agreement], classes: int) -> list[Verdict]:

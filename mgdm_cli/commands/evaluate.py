@@ -96,13 +96,10 @@ def _told(found: Findings, looks: tuple[str, ...], target: Path, name: str, *, r
     wrong, open_ = failed(found), undecided(found)
     gated = [look for look in looks if look in wrong]
     unsaid = [look for look in looks if look in open_ and look not in wrong]
-    code = (
-        GATE
-        if gated or (unsaid and OPEN in looks)
-        else PARTIAL
-        if found.utility is not None and found.utility.partial
-        else OK
-    )
+    if gated or (unsaid and OPEN in looks):
+        code = GATE
+    else:
+        code = PARTIAL if found.utility is not None and found.utility.partial else OK
     verdict = {"failed": list(wrong), "undecided": list(open_), "fail_on": list(looks), "exit_code": code}
     document = {**document_of(found), **verdict}
     write_atomic(target / DOCUMENT, canonical(console.plain(document), indent=1))
